@@ -1,0 +1,43 @@
+# Every target sets itself up: a fresh machine needs Python 3.10 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: demo test check lint format bench stress clean
+
+demo: $(VENV)/.installed  ## classify sample_images/ with the default model, or with VIT_MODEL=path
+	@$(BIN)/vit classify sample_images --download
+
+test: $(VENV)/.tests  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test  ## everything that must be green before a commit
+
+format: $(VENV)/.tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# One pip run for a .venv, so that the CPU build of torch is never replaced by another package's idea of it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing vit into $(VENV) ..."
+	@$(PIP) -e .
+	@touch $@
+
+# The reference libraries need torchvision, which would replace torch's CPU build and which transformers would then
+# try to use: they go, without their dependencies, where only the subprocesses that make fixtures look.
+$(VENV)/.tests: $(VENV)/.installed tests/oracles.txt
+	@echo "Installing what the tests need ..."
+	@$(PIP) -e '.[dev]'
+	@rm -rf $(VENV)/oracles
+	@$(PIP) --no-deps --target $(VENV)/oracles -r tests/oracles.txt
+	@touch $@

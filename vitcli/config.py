@@ -1,0 +1,146 @@
+"""The shape of a network: `Config`, the published SIZES, and every tensor that a network of that shape holds.
+
+Plain Python, so that reading a checkpoint or a help text needs no torch. Axis letters as in `model.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+# From "An Image is Worth 16x16 Words" (B, L, H) and "Training data-efficient image transformers" (Ti, S).
+SIZES: dict[str, dict[str, Any]] = {
+    "Ti": dict(width=192,  depth=12, heads=3,  mlp_width=768),
+    "S":  dict(width=384,  depth=12, heads=6,  mlp_width=1536),
+    "B":  dict(width=768,  depth=12, heads=12, mlp_width=3072),
+    "L":  dict(width=1024, depth=24, heads=16, mlp_width=4096),
+    "H":  dict(width=1280, depth=32, heads=16, mlp_width=5120),
+}  # fmt: skip
+
+Pooling = Literal["cls", "mean", "mean_all"]
+Gelu = Literal["exact", "tanh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The shape of a ViT. The defaults are google/vit-base-patch16-224; the rest are variants real checkpoints need."""
+
+    image_size: int = 224  # pixels, square
+    patch_size: int = 16  # pixels, square
+    channels: int = 3
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    head_width: int = 64
+    mlp_width: int = 3072
+    classes: int = 1000
+    norm_eps: float = 1e-12
+    gelu: Gelu = "exact"
+    pooling: Pooling = "cls"  # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch)
+    class_token: bool = True
+    distillation_token: bool = False  # DeiT: a second token with a head of its own; logits are the mean of both
+    register_tokens: int = 0
+    prefix_positions: bool = True  # False: only patch tokens have positions (DeiT-3, "no_embed_class")
+    patch_norms: bool = False  # vit-pytorch: LayerNorm before and after the patch projection
+    qkv_bias: bool = True
+    attention_out: bool = True  # False: vit-pytorch's single head of full width has no output projection
+    layer_scale: bool = False  # DeiT-3: each branch is multiplied by a learned vector
+    pooled_norm: bool = False  # True: the final norm follows pooling (timm's fc_norm)
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> Config:
+        """`Config.named("B/16")`, `Config.named("L/32", image_size=384, classes=21843)`.
+
+        Raises ValueError for a name that does not parse.
+        """
+        match = re.fullmatch(r"(?:ViT-)?(\w+)/(\d+)", name)
+        if not match or match[1] not in SIZES:
+            raise ValueError(f"no ViT is called {name!r}: write a size of {', '.join(SIZES)} and a patch, as in 'B/16'")
+        size = SIZES[match[1]]
+        config = cls(patch_size=int(match[2]), head_width=size["width"] // size["heads"], **size)
+        return replace(config, **changes)
+
+    @property
+    def name(self) -> str:
+        """The published name ("ViT-B/16"), else the numbers: "ViT (width 48, depth 2)/8"."""
+        own = {"width": self.width, "depth": self.depth, "heads": self.heads, "mlp_width": self.mlp_width}
+        size = next((n for n, s in SIZES.items() if s == own), f" (width {self.width}, depth {self.depth})")
+        return f"ViT{'' if size[0] == ' ' else '-'}{size}/{self.patch_size}"
+
+    @property
+    def patches(self) -> int:
+        """Patch tokens of a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def prefix(self) -> int:
+        """Tokens in front of the patch tokens: class, distillation, registers."""
+        return self.class_token + self.distillation_token + self.register_tokens
+
+    @property
+    def tokens(self) -> int:
+        """All tokens the encoder sees."""
+        return self.prefix + self.patches
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of such a network: what `model.py` holds and a checkpoint must give."""
+        d, inner, patch = self.width, self.heads * self.head_width, self.channels * self.patch_size**2
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def linear(name: str, fan_out: int, fan_in: int, bias: bool = True) -> None:
+            shapes[f"{name}.weight"] = (fan_out, fan_in)
+            if bias:
+                shapes[f"{name}.bias"] = (fan_out,)
+
+        def norm(name: str, size: int) -> None:
+            shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (size,)
+
+        if self.patch_norms:
+            norm("patch_embedding.norm_in", patch)
+        linear("patch_embedding.projection", d, patch)
+        if self.patch_norms:
+            norm("patch_embedding.norm_out", d)
+        if self.class_token:
+            shapes["class_token"] = (d,)
+        if self.distillation_token:
+            shapes["distillation_token"] = (d,)
+        if self.register_tokens:
+            shapes["register_tokens"] = (self.register_tokens, d)
+        shapes["positions"] = (self.patches + self.prefix * self.prefix_positions, d)
+        for block in (f"blocks.{i}" for i in range(self.depth)):
+            norm(f"{block}.norm1", d)
+            for part in ("query", "key", "value"):
+                linear(f"{block}.attention.{part}", inner, d, self.qkv_bias)
+            if self.attention_out:
+                linear(f"{block}.attention.out", d, inner)
+            norm(f"{block}.norm2", d)
+            linear(f"{block}.mlp.fc1", self.mlp_width, d)
+            linear(f"{block}.mlp.fc2", d, self.mlp_width)
+            if self.layer_scale:
+                shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (d,)
+        norm("norm", d)
+        linear("head", self.classes, d)
+        if self.distillation_token:
+            linear("distillation_head", self.classes, d)
+        return shapes
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        total = 0
+        for shape in self.tensors().values():
+            size = 1
+            for axis in shape:
+                size *= axis
+            total += size
+        return total
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one picture's matrix products; a multiply-add counts as two."""
+        n, d, inner = self.tokens, self.width, self.heads * self.head_width
+        block = 3 * n * d * inner + 2 * n * n * inner + n * inner * d * self.attention_out + 2 * n * d * self.mlp_width
+        patch = self.patches * d * self.channels * self.patch_size**2
+        heads = (1 + self.distillation_token) * d * self.classes
+        return 2 * (patch + self.depth * block + heads)

@@ -1,0 +1,103 @@
+"""Every error that `vit` raises on purpose. Each says what happened, to which file, and what to do next.
+
+VitError                    caught once, at the edge of the command line; exit status 1 unless it says otherwise
+├── UsageError              settings that cannot be meant; exit status 2
+├── PictureError            one input cannot be classified: becomes a `Failure` row, never the end of a run
+├── CheckpointError         a file or folder of weights that cannot be used
+│   ├── NotWeights          not a checkpoint at all: HTML page, git-lfs pointer, truncated or unsafe file
+│   └── LayoutError         tensors missing, left over or misshapen
+├── HubError                weights that cannot be fetched
+│   ├── NotDownloaded       not in the cache, and nothing may touch the network now
+│   ├── Unreachable         no network, no server, or a server that fails
+│   ├── NotFound            no such repository, revision or file
+│   ├── Denied              private or gated: a token is missing or refused
+│   └── Corrupt             the bytes are not what the hub says they are
+├── DeviceError             the device or dtype asked for is not to be had
+├── OutOfMemory             the network did not fit; the engine halves its batch before giving up
+├── MissingExtra            a feature whose optional package is not installed
+└── OutputError             results that cannot be written
+"""
+
+from __future__ import annotations
+
+
+class VitError(Exception):
+    """Base of the family. `str(error)` is one or two sentences for a person."""
+
+    exit_status = 1
+
+
+class UsageError(VitError):
+    """Settings that cannot be meant."""
+
+    exit_status = 2
+
+
+class PictureError(VitError):
+    """One input cannot be classified.
+
+    `reason` is a stable machine-readable word (the `error` field of a row), the message is for a person.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CheckpointError(VitError):
+    """A file or folder of weights that cannot be used."""
+
+
+class NotWeights(CheckpointError):
+    """Not a checkpoint at all: an HTML page, a git-lfs pointer, a truncated or an unsafe file."""
+
+
+class LayoutError(CheckpointError):
+    """Tensors missing, left over or misshapen; the message names them."""
+
+
+class HubError(VitError):
+    """Weights that cannot be fetched."""
+
+
+class NotDownloaded(HubError):
+    """Not in the cache, and nothing may touch the network now."""
+
+
+class Unreachable(HubError):
+    """No network, no server, or a server that fails."""
+
+
+class NotFound(HubError):
+    """No such repository, revision or file."""
+
+
+class Denied(HubError):
+    """Private or gated: a token is missing or refused."""
+
+
+class Corrupt(HubError):
+    """The bytes are not what the hub says they are."""
+
+
+class DeviceError(VitError):
+    """The device or dtype asked for is not to be had."""
+
+
+class OutOfMemory(VitError):
+    """The network did not fit in memory."""
+
+
+class MissingExtra(VitError):
+    """A feature whose optional package is not installed.
+
+    `extra` is the name to put in `pip install 'vitcli[extra]'`.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package: pip install 'vitcli[{extra}]'.")
+        self.extra = extra
+
+
+class OutputError(VitError):
+    """Results that cannot be written."""
