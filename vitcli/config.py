@@ -83,6 +83,11 @@ class Config:
         """All tokens the encoder sees."""
         return self.prefix + self.patches
 
+    @property
+    def pooled_tokens(self) -> int | None:
+        """How many leading tokens of the last block are read (None: all), the rest need not be computed."""
+        return 1 + self.distillation_token if self.pooling == "cls" else None
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of such a network: what `model.py` holds and a checkpoint must give."""
         d, inner, patch = self.width, self.heads * self.head_width, self.channels * self.patch_size**2

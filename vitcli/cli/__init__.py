@@ -1,0 +1,81 @@
+"""The `vit` command: the app, and the one place where errors become a sentence and an exit status.
+
+Importing this costs what typer and rich cost: commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vitcli.cli import console
+from vitcli.cli.classify import classify
+from vitcli.cli.download import download_weights
+from vitcli.errors import VitError
+
+app = typer.Typer(
+    name="vit",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from vitcli import __version__
+
+        typer.echo(f"vit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=(
+    "Exit status: 0 every input was classified; 1 nothing could be done; 2 wrong usage; "
+    "3 finished, but some inputs failed; 130 interrupted."
+))
+def vit(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also VIT_DEBUG=1).")] = False,
+) -> None:
+    """Classify pictures with a Vision Transformer: pictures go in, ImageNet labels come out.
+
+    \b
+    vit classify cat.jpg                      the five best labels
+    vit classify photos/ -o labels.jsonl      a folder, one JSON record for each picture
+    vit download-weights                      fetch the default model, once
+    """
+
+
+app.command()(classify)
+app.command("download-weights")(download_weights)
+
+
+def main() -> None:
+    """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
+    debug = console.debugging()
+    if debug:  # works anywhere on the line, not only before the command
+        stop = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+        sys.argv[:] = [a for a in sys.argv[:stop] if a != "--debug"] + sys.argv[stop:]
+    try:
+        app()
+    except BrokenPipeError:
+        quiet_exit()
+    except VitError as error:
+        if debug:
+            raise
+        console.error(str(error))
+        sys.exit(error.exit_status)
+
+
+def quiet_exit() -> None:
+    """The reader of our output left, as `head` does: that is no error of ours, and nobody is there to be told."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

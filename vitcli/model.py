@@ -1,0 +1,191 @@
+"""The Vision Transformer, in the five parts of "An Image is Worth 16x16 Words" (Dosovitskiy et al., 2020).
+
+    pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
+
+Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes.
+Inference only: there is no dropout. Parameter names and shapes are those of `Config.tensors()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from vitcli.config import SIZES, Config
+
+__all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "ViT"]
+
+
+class PatchEmbedding(nn.Module):
+    """Patchify and embed: [b c H W] -> [b n d], a linear layer over the pixels of each patch.
+
+    A convolution whose stride is its kernel is the same layer: its kernel [d c p q] is this weight [d (c p q)].
+    """
+
+    def __init__(self, config: Config, device: str | None = None) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        pixels = config.channels * config.patch_size**2
+        norms = config.patch_norms  # vit-pytorch has one on either side of the projection
+        self.norm_in = nn.LayerNorm(pixels, config.norm_eps, device=device) if norms else nn.Identity()
+        self.projection = nn.Linear(pixels, config.width, device=device)
+        self.norm_out = nn.LayerNorm(config.width, config.norm_eps, device=device) if norms else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch_size, q=self.patch_size)
+        x = self.norm_out(self.projection(self.norm_in(x)))  # b n d
+        return x
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: [b n d] -> [b r d], the first `read` tokens (all by default) asking all n."""
+
+    def __init__(self, config: Config, device: str | None = None) -> None:
+        super().__init__()
+        self.heads = config.heads
+        inner = config.heads * config.head_width
+        self.query = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
+        self.key = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
+        self.value = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
+        self.out = nn.Linear(inner, config.width, device=device) if config.attention_out else nn.Identity()
+
+    def forward(self, x: Tensor, read: int | None = None) -> Tensor:
+        queries, keys, values = self.query(x[:, :read]), self.key(x), self.value(x)
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (queries, keys, values))
+        x = F.scaled_dot_product_attention(q, k, v)  # b h r d, scaled by 1/sqrt(d)
+        x = self.out(rearrange(x, "b h n d -> b n (h d)"))
+        return x
+
+
+class MLP(nn.Module):
+    """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d]."""
+
+    def __init__(self, config: Config, device: str | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_width, device=device)
+        self.gelu = nn.GELU("tanh" if config.gelu == "tanh" else "none")
+        self.fc2 = nn.Linear(config.mlp_width, config.width, device=device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc2(self.gelu(self.fc1(x)))
+        return x
+
+
+class Block(nn.Module):
+    """One pre-norm encoder layer: [b n d] -> [b r d], only the first `read` tokens if given."""
+
+    scale1: nn.Parameter | None  # LayerScale of "Going deeper with Image Transformers" (Touvron et al., 2021)
+    scale2: nn.Parameter | None
+
+    def __init__(self, config: Config, device: str | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, config.norm_eps, device=device)
+        self.attention = Attention(config, device)
+        self.norm2 = nn.LayerNorm(config.width, config.norm_eps, device=device)
+        self.mlp = MLP(config, device)
+        for name in ("scale1", "scale2"):
+            scale = nn.Parameter(torch.ones(config.width, device=device)) if config.layer_scale else None
+            self.register_parameter(name, scale)
+
+    def forward(self, x: Tensor, read: int | None = None) -> Tensor:
+        x = x[:, :read] + scaled(self.attention(self.norm1(x), read), self.scale1)
+        x = x + scaled(self.mlp(self.norm2(x)), self.scale2)
+        return x
+
+
+def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    """A residual branch times its LayerScale, where the checkpoint has one."""
+    return x if scale is None else x * scale
+
+
+class ViT(nn.Module):
+    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k]."""
+
+    class_token: nn.Parameter | None
+    distillation_token: nn.Parameter | None
+    register_tokens: nn.Parameter | None
+
+    def __init__(self, config: Config, device: str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+
+        def token(rows: int | bool) -> nn.Parameter | None:
+            shape = (d,) if isinstance(rows, bool) else (rows, d)
+            return nn.Parameter(torch.zeros(shape, device=device)) if rows else None
+
+        self.patch_embedding = PatchEmbedding(config, device)
+        self.register_parameter("class_token", token(config.class_token))
+        self.register_parameter("distillation_token", token(config.distillation_token))
+        self.register_parameter("register_tokens", token(config.register_tokens))
+        positions = torch.empty(config.tensors()["positions"], device=device)
+        self.positions = nn.Parameter(nn.init.normal_(positions, std=0.02))
+        self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d, config.norm_eps, device=device)
+        self.head = nn.Linear(d, config.classes, device=device)
+        if config.distillation_token:
+            self.distillation_head = nn.Linear(d, config.classes, device=device)
+
+    @classmethod
+    def from_tensors(cls, config: Config, tensors: Mapping[str, np.ndarray]) -> ViT:
+        """A network over a checkpoint's canonical tensors, sharing their memory, ready for inference.
+
+        Built on the meta device, so that no weight is initialised only to be replaced. (`device="meta"` as an
+        argument is free; `with torch.device("meta")` would import torch's decomposition tables.)
+        Raises RuntimeError unless the tensors are exactly those of `config.tensors()`.
+        """
+        model = cls(config, device="meta")
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()}, assign=True)
+        return model.eval().requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch_embedding(pixels)  # b n d
+        x = self.add_positions(x)
+        x = self.encode(x)
+        x = self.pool(x)  # b d, or b 2 d with a distillation token
+        x = self.classify(x)  # b k
+        return x
+
+    def add_positions(self, x: Tensor) -> Tensor:
+        """Put the learned tokens in front and add the learned positions: [b patches d] -> [b n d]."""
+        b = x.shape[0]
+        if not self.config.prefix_positions:
+            x = x + self.positions
+        single = [t[None] for t in (self.class_token, self.distillation_token) if t is not None]
+        several = [self.register_tokens] if self.register_tokens is not None else []
+        if single or several:
+            prefix = torch.cat(single + several)  # tokens d
+            x = torch.cat([repeat(prefix, "n d -> b n d", b=b), x], dim=1)
+        if self.config.prefix_positions:
+            x = x + self.positions
+        return x
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The transformer: [b n d] -> [b r d], of which the last block computes only the r tokens that are pooled."""
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        x = last(x, self.config.pooled_tokens)
+        return x if self.config.pooled_norm else self.norm(x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """One vector a picture: the class token, or a mean."""
+        match self.config.pooling:
+            case "cls":
+                x = x[:, 0] if not self.config.distillation_token else x[:, :2]
+            case "mean":
+                x = x[:, self.config.prefix :].mean(dim=1)
+            case "mean_all":
+                x = x.mean(dim=1)
+        return self.norm(x) if self.config.pooled_norm else x
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The head; DeiT's two heads are averaged, as its authors do at inference."""
+        if self.config.distillation_token:
+            return (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
+        return self.head(x)
