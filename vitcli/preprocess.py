@@ -73,7 +73,7 @@ class Preprocess:
                 "classified. Choose with --preprocess."
             )
         number = said["resample"]
-        if type(number) is not int or not 0 <= number < len(FILTERS):
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(FILTERS):
             raise CheckpointError(f"The preprocessing settings ask for resample {number!r:.40}, which is no filter.")
         fit, resize = _side(said["size"], "size", squash=said["squash"])
         size = _side(said["crop_size"], "crop_size")[1] if said["do_center_crop"] else resize
