@@ -1,0 +1,133 @@
+"""Folders, walked lazily: entries in natural order ("img2" before "img10"), memory bounded by CHUNK names a level.
+
+Which files of a folder are inputs: those whose ending is a picture's, and those without an ending whose first bytes are
+a picture's. Everything else is passed over in silence, archives too. A link to a file is an input like the file; a link
+to a folder is followed only on request, and never into one of the folders it lies in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from vitcli.sources.given import Input, is_picture, not_a_file, refused
+
+# A folder is read this many names at a time, and each such part is sorted: so up to 10,000 entries come out in natural
+# order as a whole, and a folder of ten million gives its first rows at once and never is a list. The order of the
+# parts is the file system's, which is the same every time while the folder does not change.
+CHUNK = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How folders are walked."""
+
+    recursive: bool = True
+    hidden: bool = False
+    follow_links: bool = False
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key that counts numbers as numbers, and settles what is left by the exact name."""
+    # split at digits gives text, number, text, number ...: a number is never compared with a text
+    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(re.split("([0-9]+)", name))], name
+
+
+def entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, sorted naturally CHUNK by CHUNK. Raises OSError."""
+    with os.scandir(folder) as scan:
+        while chunk := sorted(islice(scan, CHUNK), key=lambda entry: natural(entry.name)):
+            yield from chunk
+
+
+def walk(folder: str, how: Walk) -> Iterator[Input]:
+    """The pictures in a folder, as inputs named `os.path.join(folder, ...)`.
+
+    A folder that cannot be read is one Failure.
+    """
+    try:
+        ancestors = [identity(os.stat(folder))]
+    except OSError as error:
+        yield refused(folder, error)
+        return
+    open_folders = [(folder, entries(folder))]  # a stack of our own: nesting deeper than Python's recursion is no error
+    while open_folders:
+        path, listing = open_folders[-1]
+        try:
+            entry = next(listing, None)
+        except OSError as error:
+            yield refused(path, error)
+            entry = None
+        if entry is None:
+            open_folders.pop()
+            ancestors.pop()
+        elif entry.name.startswith(".") and not how.hidden:
+            continue
+        elif is_folder(entry):
+            if not how.recursive or (entry.is_symlink() and not how.follow_links):
+                continue
+            try:
+                own = identity(entry.stat())
+            except OSError as error:
+                yield refused(entry.path, error)
+                continue
+            if own not in ancestors:
+                ancestors.append(own)
+                open_folders.append((entry.path, entries(entry.path)))
+        elif is_picture(entry.name) or has_picture_bytes(entry):
+            yield found(entry)
+
+
+def found(entry: os.DirEntry[str]) -> Input:
+    """A file of a folder. Only a link, or what is no regular file, costs a question to the disk."""
+    try:
+        if entry.is_file():
+            return Input(entry.path, Path(entry.path))
+        return not_a_file(entry.path, entry.stat().st_mode)
+    except OSError as error:
+        return refused(entry.path, error)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; what cannot be told is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def identity(found: os.stat_result) -> tuple[int, int]:
+    """What makes a folder the same folder, whatever the way that leads to it."""
+    return found.st_dev, found.st_ino
+
+
+def has_picture_bytes(entry: os.DirEntry[str]) -> bool:
+    """Whether a regular file without an ending begins as a picture does."""
+    if os.path.splitext(entry.name)[1]:
+        return False
+    try:
+        if not entry.is_file():
+            return False
+        # should the file have become a FIFO since it was listed, opening it must not wait for a writer
+        with open(
+            os.open(entry.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
+        ) as f:
+            return looks_like_picture(f.read(16))
+    except OSError:
+        return False
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a picture that we know."""
+    return (
+        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x0a"))
+        or head.startswith(b"\0\0\0\x0cJXL \r\n\x87\n")
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
+        or re.match(rb"P[1-6]\s", head) is not None
+        or head[4:12] in {b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"}
+    )

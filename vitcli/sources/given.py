@@ -1,0 +1,79 @@
+"""`Input`: one thing to classify, and how a file of the disk becomes one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitcli.results import Failure
+
+# Endings of pictures, also of those that need a plug-in: without it their row says which package to install.
+PICTURES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jxl",
+})  # fmt: skip
+MAX_BYTES = 64 << 20  # of one picture that is held in memory: from stdin, an archive or a server
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing to classify: a `file`, or the bytes (`data`) of a picture, or a `failure` known beforehand.
+
+    `name` is its name exactly as the row will give it (bytes that are not UTF-8 as surrogate escapes).
+    `size` (bytes) and `mtime_ns` are filled where they are known without asking the disk once more.
+    """
+
+    name: str
+    file: Path | None = None
+    data: bytes | None = None
+    failure: Failure | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is taken for a picture."""
+    return os.path.splitext(name)[1].lower() in PICTURES
+
+
+def failed(name: str, error: str, message: str) -> Input:
+    """An input that is known to be bad before it is opened."""
+    return Input(name, failure=Failure(name, error, message))
+
+
+def refused(name: str, error: OSError | ValueError) -> Input:
+    """What the operating system said, as a row."""
+    if not isinstance(error, OSError):  # a NUL in the name
+        return failed(name, "bad_name", "No file can have this name.")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if os.path.islink(name):
+            return failed(name, "missing", "The link leads to a file that does not exist.")
+        return failed(name, "missing", "There is no such file or folder.")
+    if isinstance(error, PermissionError):
+        return failed(name, "unreadable", "Permission denied.")
+    if error.errno == errno.ELOOP:
+        return failed(name, "unreadable", "The link leads back to itself.")
+    if error.errno == errno.ENAMETOOLONG:
+        return failed(name, "bad_name", "The name is too long.")
+    return failed(name, "unreadable", f"{error.strerror or 'It cannot be read'}.")
+
+
+def not_a_file(name: str, mode: int) -> Input:
+    """A FIFO, socket or device: opening one can block for ever, so none is ever opened."""
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kind = kinds.get(stat.S_IFMT(mode), "no regular file")
+    return failed(name, "not_a_file", f"This is {kind}, which is never opened: pipe a picture in with --stdin-image.")
+
+
+def regular(name: str) -> Input:
+    """The file called `name`, or the Failure that it is. Follows links; opens nothing."""
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError) as error:
+        return refused(name, error)
+    if not stat.S_ISREG(found.st_mode):
+        return not_a_file(name, found.st_mode)
+    return Input(name, Path(name), size=found.st_size, mtime_ns=found.st_mtime_ns)

@@ -1,0 +1,44 @@
+"""Output formats. WRITERS is the table: choices and help are derived from it, adding a format is adding a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitcli.errors import UsageError
+from vitcli.writers.base import Options, Writer
+from vitcli.writers.table import Table
+from vitcli.writers.text import Json, Jsonl
+
+__all__ = ["WRITERS", "Options", "Writer", "open_output", "writer_for"]
+
+WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (Table, Json, Jsonl)}
+
+
+def writer_for(format: str | None, path: Path | None = None) -> type[Writer]:
+    """The writer of a format's name; without one, of the path's ending; without a path, the table.
+
+    Raises UsageError for a name or an ending that is not in WRITERS.
+    """
+    if format is not None:
+        if format not in WRITERS:
+            raise UsageError(f"There is no format {format!r}: choose one of {', '.join(WRITERS)}.")
+        return WRITERS[format]
+    if path is None:
+        return Table
+    for kind in WRITERS.values():
+        if path.suffix.lower() in kind.endings:
+            return kind
+    endings = ", ".join(ending for kind in WRITERS.values() for ending in kind.endings)
+    raise UsageError(f"The ending of {path} names no format: use one of {endings}, or say --format.")
+
+
+def open_output(
+    path: Path | None, format: str | None, header: Mapping[str, Any], options: Options | None = None
+) -> Writer:
+    """Open an output: a file, or stdout for None. `header` says how the results are made.
+
+    Raises UsageError for settings that cannot be meant and OutputError for a path that cannot be written.
+    """
+    return writer_for(format, path)(path, header, options or Options())
