@@ -174,11 +174,16 @@ class Preprocess:
         return round((side - self.size) / 2) if side >= self.size else -((self.size - side) // 2)
 
     def normalised(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 [b h w c] -> float32 [b c h w], contiguous."""
-        # 256 values a channel: a look-up is exact, and cheaper than arithmetic on every pixel
-        values = np.arange(256, dtype=np.float64)[None, :] / 255
-        table = ((values - np.array(self.mean)[:, None]) / np.array(self.std)[:, None]).astype(np.float32)
-        return np.stack([table[c][pixels[..., c]] for c in range(pixels.shape[-1])], axis=1)
+        """uint8 [b h w c] -> float32 [b c h w], contiguous; c is 3."""
+        # Only 256 values a channel: a table holds the reference's float32 arithmetic to the bit. Filling one plane
+        # after another stays in the cache, a third of the time of `np.stack([table[c][pixels[..., c]], ...])`.
+        mean, std = (np.array(values, np.float32)[:, None] for values in (self.mean, self.std))
+        table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+        planes = np.empty((len(pixels), len(table), *pixels.shape[1:3]), np.float32)
+        for picture, out in zip(pixels, planes, strict=True):
+            for c, values in enumerate(table):
+                values.take(picture[..., c], out=out[c], mode="clip")
+        return planes
 
     def describe(self) -> str:
         """One line for people: "224x224 squash, bilinear, mean .5 .5 .5, std .5 .5 .5"."""
@@ -187,7 +192,7 @@ class Preprocess:
         else:
             how = "squash to" if self.fit == "squash" else "shortest side to"
             shape = f"{how} {self.resize}, centre crop {self.size}x{self.size}"
-        mean, std = (" ".join(f"{v:.4g}".removeprefix("0") for v in values) for values in (self.mean, self.std))
+        mean, std = (" ".join(f"{v:.4g}".replace("0.", ".", 1) for v in values) for values in (self.mean, self.std))
         return f"{shape}, {self.filter}, mean {mean}, std {std}"
 
     def record(self) -> dict[str, Any]:
