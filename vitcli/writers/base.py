@@ -15,13 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from vitcli.errors import VitError
+from vitcli.errors import OutputError, UsageError, VitError
 from vitcli.results import Prediction, Result
 from vitcli.sources import Input
 
 Self = TypeVar("Self", bound="Writer")
 
-FLUSH_ROWS = 32
 FLUSH_SECONDS = 1.0
 
 
@@ -49,6 +48,7 @@ class Writer:
     name: ClassVar[str]
     endings: ClassVar[tuple[str, ...]] = ()
     help: ClassVar[str]
+    flush_rows: ClassVar[int] = 32
 
     def __init__(self, path: Path | None, header: Mapping[str, Any], options: Options) -> None:
         self.path = path
@@ -62,12 +62,12 @@ class Writer:
         yield from inputs
 
     def write(self, result: Result) -> None:
-        """Take one result. It reaches the disk with the next flush: after FLUSH_ROWS rows or FLUSH_SECONDS."""
+        """Take one result. It reaches the disk with the next flush: after `flush_rows` rows or FLUSH_SECONDS."""
         if isinstance(result, Prediction) and self.options.threshold is not None:
             result = replace(result, top=tuple(t for t in result.top if t.score >= self.options.threshold))
         self.add(result)
         self.waiting += 1
-        if self.waiting >= FLUSH_ROWS or time.monotonic() - self.flushed_at >= FLUSH_SECONDS:
+        if self.waiting >= self.flush_rows or time.monotonic() - self.flushed_at >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -75,6 +75,17 @@ class Writer:
         self.push()
         self.waiting = 0
         self.flushed_at = time.monotonic()
+
+    def refuse(self, *settings: str) -> None:
+        """Raise UsageError for a setting that this format does not have."""
+        for setting in settings:
+            if getattr(self.options, setting):
+                raise UsageError(f"--{setting.replace('_', '-')} means nothing for the format {self.name}.")
+
+    def refuse_existing(self, path: Path) -> None:
+        """Raise OutputError rather than lose what a file holds."""
+        if not self.options.force and path.is_file() and path.stat().st_size:
+            raise OutputError(f"{path} exists already: add --resume to go on with it, or --force to overwrite it.")
 
     def add(self, result: Result) -> None:
         """Format one row."""
