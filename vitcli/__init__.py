@@ -1,5 +1,55 @@
-"""vit: pictures go in, ImageNet labels come out, with the reference's numbers."""
+"""vit: pictures go in, ImageNet labels come out, with the reference's numbers.
+
+    >>> import vitcli
+    >>> classifier = vitcli.load("google/vit-base-patch16-224")
+    >>> classifier("cat.jpg").top[0].label
+    'Egyptian cat'
+
+Names are imported when they are first used (PEP 562), so that `import vitcli` costs nothing.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vitcli.classifier import Classifier as Classifier
+    from vitcli.classifier import load as load
+    from vitcli.config import Config as Config
+    from vitcli.engine import stream as stream
+    from vitcli.errors import VitError as VitError
+    from vitcli.model import ViT as ViT
+    from vitcli.preprocess import Preprocess as Preprocess
+    from vitcli.results import Failure as Failure
+    from vitcli.results import Label as Label
+    from vitcli.results import Prediction as Prediction
+
+_HOME = {
+    "load": "classifier",
+    "Classifier": "classifier",
+    "stream": "engine",
+    "Prediction": "results",
+    "Failure": "results",
+    "Label": "results",
+    "Config": "config",
+    "ViT": "model",
+    "Preprocess": "preprocess",
+    "VitError": "errors",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the names are the table's keys
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vitcli.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

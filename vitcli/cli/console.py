@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,3 +49,23 @@ def printable(text: str) -> str:
 def debugging() -> bool:
     """Whether tracebacks were asked for, with --debug or VIT_DEBUG=1."""
     return "--debug" in sys.argv or os.environ.get("VIT_DEBUG", "") not in ("", "0")
+
+
+@contextlib.contextmanager
+def progress(shown: bool, console: Console, count: Callable[[], int] | None = None) -> Iterator[Callable[[], None]]:
+    """A bar with rate and time left on `console`; yields what to call once for each picture done.
+
+    `count` says how many there are. It may take its time (a folder has to be walked for it), so it runs beside the
+    work; until it is done the bar has no end.
+    """
+    if not shown or not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.speed:.1f} pictures/s")
+    with Progress(BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        if count is not None:
+            threading.Thread(target=lambda: bar.update(task, total=count()), daemon=True).start()
+        yield lambda: bar.advance(task)

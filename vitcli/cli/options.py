@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
+
 Model = Annotated[
     str,
     typer.Option(
