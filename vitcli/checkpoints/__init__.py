@@ -1,0 +1,229 @@
+"""A file or folder of weights -> `Checkpoint`: tensors, Config, preprocessing and labels that belong together.
+
+    load(path)   everything, float32, ready for a network
+    peek(path)   the same record from headers alone; tensors are read one by one when asked for
+
+`files.py` reads names and shapes, `layouts.py` is the table of what the names mean, `arrange.py` applies it,
+`settings.py` reads the JSON files beside the weights and `positions.py` resizes positions for other picture sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vitcli.checkpoints import files
+from vitcli.checkpoints.arrange import Part, arrange
+from vitcli.checkpoints.files import Array
+from vitcli.checkpoints.layouts import LAYOUTS, Layout
+from vitcli.checkpoints.positions import Resize, resized
+from vitcli.checkpoints.settings import Settings, scored
+from vitcli.config import Config
+from vitcli.errors import CheckpointError, NotWeights, UsageError
+from vitcli.labels import Labels
+from vitcli.preprocess import Preprocess
+
+__all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized"]
+
+SMALL = 2**16  # elements: tensors below this are checked for NaN on every load, at no cost one would notice
+
+IMAGENET_21K = (21841, 21843)
+
+# In the order transformers prefers them.
+HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights and all that belongs to them.
+
+    `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
+    `sources` says where "labels", "preprocess" and "heads" come from; `dropped` names tensors that inference does not
+    need; `warnings` are sentences for whoever chose the checkpoint.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    layout: str
+    config: Config
+    tensors: Mapping[str, Array]
+    preprocess: Preprocess
+    labels: Labels
+    dtype: str
+    warnings: tuple[str, ...]
+    sources: Mapping[str, str]
+    dropped: tuple[str, ...]
+
+    def sha256(self) -> str:
+        """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""
+        hashes = [_sha256(file) for file in self.files]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    def not_finite(self) -> list[str]:
+        """Names of tensors that hold NaN or infinity. Reads every weight."""
+        return [name for name, tensor in self.tensors.items() if not _finite(tensor)]
+
+
+def load(
+    path: Path,
+    *,
+    heads: int | None = None,
+    image_size: int | None = None,
+    preprocess: str | Preprocess | None = None,
+    labels: Labels | None = None,
+) -> Checkpoint:
+    """Read a checkpoint for use.
+
+    `heads` overrides the number of attention heads, `image_size` (pixels) resizes the positions, `preprocess` is a
+    family of `FAMILIES` or settings, `labels` names the classes.
+
+    Raises NotWeights for what is no checkpoint, LayoutError for tensors missing, left over or misshapen,
+    CheckpointError for anything else about the files, UsageError for options that do not fit the network.
+    Small tensors are checked for NaN here, all of them by `not_finite()`.
+    """
+    return _open(path, heads, image_size, preprocess, labels, whole=True)
+
+
+def peek(
+    path: Path,
+    *,
+    heads: int | None = None,
+    image_size: int | None = None,
+    preprocess: str | Preprocess | None = None,
+    labels: Labels | None = None,
+) -> Checkpoint:
+    """What `load` would give, without reading the weights where the format allows; `tensors` reads them on demand."""
+    return _open(path, heads, image_size, preprocess, labels, whole=False)
+
+
+def _open(
+    path: Path,
+    heads: int | None,
+    image_size: int | None,
+    preprocess: str | Preprocess | None,
+    labels: Labels | None,
+    whole: bool,
+) -> Checkpoint:
+    chosen = _weights_of(path)
+    if chosen.suffix == ".json":
+        contents, weights = files.read_index(chosen)
+    else:
+        contents, weights = files.read(chosen), (chosen,)
+    settings = Settings.beside(chosen.parent)
+    settings.warnings.extend(contents.remarks)
+    found = arrange(chosen, contents.tensors, settings, heads=heads)
+    config, change = found.config, None
+    if image_size is not None and image_size != config.image_size:
+        config, change = _at_size(config, image_size, found.layout.resize)
+    prepared, preprocess_from = settings.preprocess(config.image_size, found.layout.preprocess, chosen=preprocess)
+    named, labels_from = _labels(settings, config.classes, labels)
+    lazy = Lazy(found.parts, change)
+    tensors: Mapping[str, Array] = lazy.whole() if whole else lazy
+    if whole:
+        small = (name for name, tensor in tensors.items() if tensor.size < SMALL)
+        if bad := [name for name in small if not _finite(tensors[name])]:
+            raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({files.abbreviated(bad)}). "
+                                  "Training went wrong, or the file is damaged: use another checkpoint.")  # fmt: skip
+    return Checkpoint(
+        path=path,
+        files=weights,
+        layout=found.layout.name,
+        config=config,
+        tensors=tensors,
+        preprocess=prepared,
+        labels=scored(named, settings.activation(config.classes)) if labels is None else named,
+        dtype=found.dtype,
+        warnings=tuple(dict.fromkeys(settings.warnings)),
+        sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},
+        dropped=found.dropped,
+    )
+
+
+class Lazy(Mapping[str, Array]):
+    """Canonical name -> array, read anew whenever it is asked for; `positions` pass through `change` if given."""
+
+    def __init__(self, parts: Mapping[str, Part], change: Callable[[Array], Array] | None) -> None:
+        self._parts, self._change = parts, change
+
+    def _read(self, name: str, moved: dict[str, Array]) -> Array:
+        array = self._parts[name].read(moved)
+        return self._change(array) if self._change and name == "positions" else array
+
+    def __getitem__(self, name: str) -> Array:
+        return self._read(name, {})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def whole(self) -> dict[str, Array]:
+        """All of them, each stored tensor read once."""
+        moved: dict[str, Array] = {}
+        return {name: self._read(name, moved) for name in self._parts}
+
+
+def _weights_of(path: Path) -> Path:
+    """The file of weights that a path means: itself, or the one of a folder."""
+    if path.is_file():
+        if path.suffix == ".json" and not path.name.endswith(".index.json"):
+            raise NotWeights(f"{path}: settings, not weights. Name the folder it is in.")
+        return path
+    if not path.is_dir():
+        what = "neither a file nor a folder" if path.exists() else "no such file or folder"
+        raise CheckpointError(f"{path}: {what}.")
+    for name in HUB_FILES:
+        if (path / name).is_file():
+            return path / name
+    others = sorted(file for file in path.iterdir() if file.suffix.lower() in files.READERS and file.is_file())
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = files.abbreviated([file.name for file in others])
+        raise CheckpointError(f"{path}: holds several files of weights ({names}). Name the one you mean.")
+    raise CheckpointError(f"{path}: holds no weights (no {', '.join(('model.safetensors', *files.READERS))}).")
+
+
+def _at_size(config: Config, image_size: int, how: Resize) -> tuple[Config, Callable[[Array], Array]]:
+    most, patch = 4096, config.patch_size
+    if not patch <= image_size <= most or image_size % patch:
+        nearest = min(max(image_size // patch, 1), most // patch) * patch
+        raise UsageError(f"--image-size {image_size} is no multiple of the patch size {patch} up to {most}: "
+                         f"try {nearest}.")  # fmt: skip
+    prefix = config.prefix * config.prefix_positions
+    return replace(config, image_size=image_size), partial(resized, prefix=prefix, grid=image_size // patch, how=how)
+
+
+def _labels(settings: Settings, classes: int, given: Labels | None) -> tuple[Labels, str]:
+    if given is not None:
+        if len(given) != classes:
+            raise UsageError(f"{len(given)} labels were given, but the network has {classes} classes.")
+        return given, "--labels"
+    own, source = settings.labels(classes)
+    if own is not None:
+        return own, source
+    if classes == 1000:
+        return Labels.imagenet1k(), "ImageNet-1k, because there are 1000 classes"
+    if classes in IMAGENET_21K:
+        return Labels.unnamed(classes), "ImageNet-21k by their number; names are not built in, give them with --labels"
+    return Labels.unnamed(classes), "unnamed"
+
+
+def _finite(tensor: Array) -> bool:
+    # one pass without a copy: a sum is NaN or infinite if anything is, and rarely otherwise (overflow)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(tensor.sum())) or bool(np.isfinite(tensor).all())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,346 @@
+"""Stored tensors in anybody's layout -> canonical tensors and the Config that they imply.
+
+Shapes are rehearsed on arrays that take no memory (one zero, seen under any shape), so every misfit is known and named
+before a weight is read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import EinopsError, parse_shape, rearrange
+
+from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated
+from vitcli.checkpoints.layouts import LAYOUTS, Layout, Rule
+from vitcli.checkpoints.settings import Settings
+from vitcli.config import SIZES, Config, Pooling
+from vitcli.errors import CheckpointError, LayoutError, UsageError
+
+PATCHES = "patch_embedding.projection.weight"
+EVERYWHERE = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+)  # what DistributedDataParallel, torch.compile and Lightning put in front
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A canonical tensor: all of a stored one, or what lies at `index` of its first axis after axes have moved."""
+
+    source: str
+    stored: Stored
+    rule: Rule
+    index: int | None
+    shape: tuple[int, ...]
+    lengths: Mapping[str, int]
+
+    def read(self, moved: MutableMapping[str, Array]) -> Array:
+        """The numbers, a view of the stored ones where the pattern allows.
+
+        `moved` remembers what was read, so that the parts of one stored tensor share it.
+        """
+        if self.source not in moved:
+            moved[self.source] = moved_axes(self.stored.read(), self.rule, self.lengths)
+        whole = moved[self.source]
+        return (whole if self.index is None else whole[self.index]).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """A checkpoint sorted out."""
+
+    layout: Layout
+    config: Config
+    parts: Mapping[str, Part]
+    dtype: str
+    heads_from: str
+    dropped: tuple[str, ...]
+
+
+def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings, *, heads: int | None) -> Arranged:
+    """Find the layout, rename, move axes, and check every name and shape.
+
+    Raises LayoutError naming whatever is missing, left over or misshapen; CheckpointError for settings that contradict
+    the tensors, UsageError for `heads` that do.
+    """
+    layout, named = recognise(path, stored, settings)
+    patch, channels = patch_of(path, layout, named, settings)
+    lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
+    parts: dict[str, Part] = {}
+    dropped: list[str] = []
+    problems: dict[str, list[str]] = {"left over": [], "twice": [], "misshapen": []}
+    for name, tensor in named.items():
+        if math.prod(tensor.shape) == 0:
+            continue  # holds nothing: vit-pytorch's class token when it pools by the mean
+        if any(fnmatchcase(name, pattern) for pattern in layout.dropped):
+            dropped.append(name)
+            continue
+        rules = [(rule, found) for rule in layout.rules if (found := rule.match(name)) is not None]
+        if not rules or tensor.dtype not in FLOATS:
+            problems["left over"].append(name)
+            continue
+        fitting = [(rule, found) for rule, found in rules if rule.fits(len(tensor.shape))]
+        try:
+            rule, found = fitting[0]
+            shape = moved_axes(nothing(tensor.shape), rule, lengths).shape
+        except (IndexError, EinopsError):
+            problems["misshapen"].append(f"{name} {list(tensor.shape)}")
+            continue
+        for ours, index in rule.targets(found, shape[0] if shape else 0):
+            if ours in parts:
+                problems["twice"].append(f"{parts[ours].source} and {name}")
+            parts[ours] = Part(name, tensor, rule, index, shape if index is None else shape[1:], lengths)
+    refuse_headless(path, layout, parts)
+    refuse(path, layout, settings, problems)
+    if "distillation_token" in parts and "distillation_head.weight" not in parts:
+        # a DeiT fine-tuned with one head: its second token is carried along but never read, as a register is
+        token = parts.pop("distillation_token")
+        parts["register_tokens"] = replace(token, shape=(1, *token.shape))
+    essential = [PATCHES, "positions", "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
+    if missing := [theirs(layout, ours, named) for ours in essential if ours not in parts]:
+        refuse(path, layout, settings, {"missing": missing})
+    refuse(path, layout, settings, {"misshapen": [f"{parts[ours].source} {list(parts[ours].stored.shape)}"
+                                                  for ours in essential if len(parts[ours].shape) != 2]})  # fmt: skip
+    config, heads_from = config_of(path, layout, parts, named, settings, heads, patch, channels)
+    expected = config.tensors()
+    problems = {
+        "missing": [theirs(layout, ours, named) for ours in expected if ours not in parts],
+        "left over": [part.source for ours, part in parts.items() if ours not in expected],
+        "misshapen": [
+            f"{parts[ours].source} {list(parts[ours].stored.shape)}"
+            for ours, shape in expected.items()
+            if ours in parts and parts[ours].shape != shape
+        ],
+    }
+    refuse(path, layout, settings, problems)
+    stored_as: Counter[str] = Counter()
+    for ours, shape in expected.items():
+        stored_as[parts[ours].stored.dtype] += math.prod(shape)
+    ordered = {ours: parts[ours] for ours in expected}
+    return Arranged(layout, config, ordered, stored_as.most_common(1)[0][0], heads_from, tuple(dropped))
+
+
+def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> tuple[Layout, dict[str, Stored]]:
+    """The first layout with a sign among the names, and the tensors under their names without prefixes.
+
+    Raises LayoutError when no layout fits.
+    """
+    bare = dict(stored)
+    for prefix in EVERYWHERE:
+        if all(name.startswith(prefix) for name in bare):
+            bare = {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
+    for layout in LAYOUTS:
+        named = bare
+        for prefix in layout.prefixes:
+            stripped = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
+            if len(stripped) == len(named):
+                named = stripped
+        if any(sign in named for sign in layout.signs):
+            return layout, named
+    kinds = ", ".join(layout.name for layout in LAYOUTS)
+    raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(bare), 3)})"
+                      f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
+
+
+def patch_of(path: Path, layout: Layout, named: Mapping[str, Stored], settings: Settings) -> tuple[int, int]:
+    """Size of a patch in pixels, and channels: from the axes of the kernel, or from its size where it is flat.
+
+    Raises LayoutError for patches that are not square.
+    """
+    rules = [rule for rule in layout.rules if rule.ours == PATCHES]
+    kernel = next(((name, named[name].shape) for rule in rules for name in named if rule.match(name) is not None), None)
+    if kernel is None:
+        raise misfit(path, layout, settings, {"missing": [theirs(layout, PATCHES, named)]})
+    name, shape = kernel
+    rule = next((rule for rule in rules if rule.fits(len(shape))), None)
+    if rule is None or math.prod(shape) == 0:
+        raise LayoutError(f"{path}: {name} of shape {list(shape)} is no patch embedding.")
+    if "(" not in rule.left and "p" in rule.left.split():
+        axes = parse_shape(nothing(shape), rule.left)
+        if axes["p"] != axes["q"]:
+            raise LayoutError(f"{path}: patches of {axes['p']} x {axes['q']} pixels; only square ones are built here.")
+        return axes["p"], axes["c"]
+    said = settings.count("num_channels", "in_chans", "channels", most=1024)
+    for channels in (said, 3, 1):
+        if channels and shape[-1] % channels == 0 and math.isqrt(shape[-1] // channels) ** 2 * channels == shape[-1]:
+            return math.isqrt(shape[-1] // channels), channels
+    raise LayoutError(f"{path}: {name} of shape {list(shape)} holds no square patches of 3 channels.")
+
+
+def config_of(
+    path: Path,
+    layout: Layout,
+    parts: Mapping[str, Part],
+    named: Mapping[str, Stored],
+    settings: Settings,
+    heads: int | None,
+    patch: int,
+    channels: int,
+) -> tuple[Config, str]:
+    """The Config that shapes imply, and where the number of heads comes from."""
+    if channels != 3:
+        raise CheckpointError(f"{path}: takes pictures of {channels} channels; only 3 (RGB) are classified here.")
+    rows, width = parts["positions"].shape
+    inner, mlp_width = parts["blocks.0.attention.query.weight"].shape[0], parts["blocks.0.mlp.fc1.weight"].shape[0]
+    depth = len({ours.split(".")[1] for ours in parts if ours.startswith("blocks.")})
+    classes = parts["head.weight"].shape[0]
+    class_token, distilled = "class_token" in parts, "distillation_token" in parts
+    registers = parts["register_tokens"].shape[0] if "register_tokens" in parts else 0
+    attention_out = "blocks.0.attention.out.weight" in parts or not layout.bare_attention
+    pooled_norm = layout.pooled_norm in named
+    prefix = class_token + distilled + registers
+    prefix_positions = _square(rows - prefix) and not (registers and _square(rows))
+    if not prefix_positions and not _square(rows):
+        name = parts["positions"].source
+        raise LayoutError(f"{path}: {name} has {rows} rows, {prefix} of them for tokens before the patches: no square "
+                          "number of patches, and only square pictures are built here.")  # fmt: skip
+    grid = math.isqrt(rows - prefix * prefix_positions)
+    if not attention_out:
+        heads, heads_from = heads or 1, "attention without an output projection has one"
+    else:
+        heads, heads_from = heads_of(path, layout, parts, settings, heads, inner, (width, depth, mlp_width))
+    pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
+    if (said := settings.pooling) is not None:
+        pooling = layout.mean if said == "mean" and class_token else said
+    if pooling == "cls" and not class_token:
+        raise CheckpointError(f"{path}: config.json asks for the class token, and there is none among the tensors.")
+    config = Config(
+        image_size=grid * patch,
+        patch_size=patch,
+        channels=channels,
+        width=width,
+        depth=depth,
+        heads=heads,
+        head_width=inner // heads,
+        mlp_width=mlp_width,
+        classes=classes,
+        norm_eps=layout.eps if (eps := settings.eps) is None else eps,
+        gelu=settings.gelu or layout.gelu,
+        pooling=pooling,
+        class_token=class_token,
+        distillation_token=distilled,
+        register_tokens=registers,
+        prefix_positions=prefix_positions,
+        patch_norms="patch_embedding.norm_in.weight" in parts,
+        qkv_bias="blocks.0.attention.query.bias" in parts,
+        attention_out=attention_out,
+        layer_scale="blocks.0.scale1" in parts,
+        pooled_norm=pooled_norm,
+    )
+    _compare(settings, config)
+    return config, heads_from
+
+
+def heads_of(
+    path: Path,
+    layout: Layout,
+    parts: Mapping[str, Part],
+    settings: Settings,
+    given: int | None,
+    inner: int,
+    size: tuple[int, int, int],
+) -> tuple[int, str]:
+    """The number of attention heads, and where it was found. Shapes tell it only where heads have an axis.
+
+    Raises UsageError or CheckpointError when heads do not divide the width, LayoutError when nothing tells them.
+    """
+    query = parts["blocks.0.attention.query.weight"]
+    if given is not None:
+        if given < 1 or inner % given:
+            raise UsageError(f"--heads {given} does not divide the width of attention, {inner}.")
+        return given, "--heads"
+    if "h" in query.rule.left.split():
+        return query.stored.shape[query.rule.left.split().index("h")], "the tensors"
+    said = settings.count("num_attention_heads", "num_heads", "heads", most=inner)
+    if said is not None:
+        if inner % said:
+            raise CheckpointError(f"{path}: config.json says {said} heads, which does not divide the width {inner}.")
+        return said, "config.json"
+    width = settings.count("dim_head", "head_dim", most=inner)
+    if width is not None and inner % width == 0:
+        return inner // width, "config.json"
+    for name, row in SIZES.items():
+        if size == (row["width"], row["depth"], row["mlp_width"]) and inner == row["width"]:
+            return row["heads"], f"the published ViT-{name}"
+    if inner % 64 == 0:
+        settings.warnings.append(f"nothing says how many heads: took {inner // 64} of the usual width 64 "
+                                 "(--heads says otherwise)")  # fmt: skip
+        return inner // 64, "heads of the usual width 64"
+    raise LayoutError(f"{path}: nothing says how many attention heads share the width {inner}. Give --heads.")
+
+
+def moved_axes(array: Array, rule: Rule, lengths: Mapping[str, int]) -> Array:
+    """Apply a rule's pattern. Raises EinopsError when the shape does not fit."""
+    if not rule.axes:
+        return array
+    inside = "".join(re.findall(r"\(([^)]*)\)", rule.left)).split()
+    return rearrange(array, rule.axes, **{axis: lengths[axis] for axis in inside if axis in lengths})
+
+
+def nothing(shape: tuple[int, ...]) -> Array:
+    """An array of any shape that takes no memory, to rehearse on."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def refuse_headless(path: Path, layout: Layout, parts: Mapping[str, Part]) -> None:
+    """Raise LayoutError for a network that was never given classes."""
+    if parts and not any(ours.startswith("head.") for ours in parts):
+        head = next(rule.theirs for rule in layout.rules if rule.ours.startswith("head."))
+        spelling = next(Rule(head, "").spellings("")) if "{" not in head else re.sub(r"\{(\w+).*?\}", r"\1", head)
+        raise LayoutError(f"{path}: a backbone without a classification head (no {spelling}), so there are no classes "
+                          "to tell apart. Use a checkpoint fine-tuned for classification.")  # fmt: skip
+
+
+def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> None:
+    """Raise LayoutError if there are problems (kind -> tensors)."""
+    if any(problems.values()):
+        raise misfit(path, layout, settings, problems)
+
+
+def misfit(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> LayoutError:
+    """The error that names every tensor in the way."""
+    found = "; ".join(f"{kind}: {abbreviated(names)}" for kind, names in problems.items() if names)
+    return LayoutError(f"{path}: looks like the {layout.name} layout, but does not fit it{_another(settings)}. "
+                       f"Tensors {found}.")  # fmt: skip
+
+
+def theirs(layout: Layout, ours: str, named: Mapping[str, Stored]) -> str:
+    """What a tensor of ours would be called in the file: of several spellings the one most like the file's names."""
+    spellings = [name for rule in layout.rules for name in rule.spellings(ours)]
+    kinds = {re.sub(r"\d+", "0", name) for name in named}
+    return next((name for name in spellings if re.sub(r"\d+", "0", name) in kinds), spellings[0])
+
+
+def _another(settings: Settings) -> str:
+    kind = settings.config.get("model_type") or settings.config.get("architecture")
+    return f" (config.json calls it {kind[:60]!r})" if isinstance(kind, str) else ""
+
+
+def _square(n: int) -> bool:
+    return n > 0 and math.isqrt(n) ** 2 == n
+
+
+def _compare(settings: Settings, config: Config) -> None:
+    """Warn where config.json contradicts the tensors, which are believed."""
+    for field, value in {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "intermediate_size": config.mlp_width,
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "num_labels": config.classes,
+        "num_classes": config.classes,
+    }.items():
+        said: Any = settings.config.get(field)
+        if said is not None and said != value and said != [value, value]:
+            settings.warnings.append(f"config.json says {field} {repr(said)[:40]}, the tensors say {value}: "
+                                     "believed the tensors")  # fmt: skip

@@ -1,0 +1,385 @@
+"""Files of weights -> named tensors still in their file: shape and dtype are known, numbers are read on demand.
+
+One reader a kind of file. Each refuses what is not a checkpoint with a sentence that says what the file is instead,
+and believes no size that the file's own bytes do not back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vitcli.errors import CheckpointError, MissingExtra, NotWeights
+
+Array: TypeAlias = npt.NDArray[np.float32]
+
+# No published ViT comes near: the header of ViT-B/16 is 23 kB, its index of shards as much.
+MAX_HEADER = 16 * 2**20
+MAX_TENSORS = 100_000
+# Compressed weights shrink by a tenth; a file that grows a hundredfold is a trap, unless what it grows to is small.
+MAX_INFLATION, HARMLESS = 100, 64 * 2**20
+
+DTYPES = {  # safetensors' name of a dtype -> how numpy reads it (bfloat16 by its bits) and its usual name
+    "F64": ("<f8", "float64"),
+    "F32": ("<f4", "float32"),
+    "F16": ("<f2", "float16"),
+    "BF16": ("<u2", "bfloat16"),
+    "I64": ("<i8", "int64"),
+    "I32": ("<i4", "int32"),
+    "I16": ("<i2", "int16"),
+    "I8": ("i1", "int8"),
+    "U8": ("u1", "uint8"),
+    "BOOL": ("?", "bool"),
+}
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a file. `read()` gives it as float32, without a copy where the file holds float32 uncompressed."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Array]
+
+
+Tensors: TypeAlias = Mapping[str, Stored]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file of weights holds: its tensors, and remarks for whoever chose it."""
+
+    tensors: Tensors
+    remarks: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Contents:
+    """The tensors of one file, by the reader of its ending.
+
+    Raises NotWeights for anything that is not a sound checkpoint, CheckpointError for an ending nobody reads.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise CheckpointError(f"{path}: weights are read from files ending in {', '.join(READERS)}.")
+    refuse_impostors(path)
+    contents = reader(path)
+    if not contents.tensors:
+        raise NotWeights(f"{path}: the file is sound, but holds no tensors.")
+    return contents
+
+
+def refuse_impostors(path: Path) -> None:
+    """Raise NotWeights for what downloads leave behind in place of weights: nothing, a web page, a git-lfs pointer."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if not start:
+        raise NotWeights(f"{path}: the file is empty. Download it again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise NotWeights(f"{path}: a git-lfs pointer, not the weights it stands for. Run `git lfs pull` in its folder.")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise NotWeights(f"{path}: a web page, not weights. Download the file itself, not the page about it.")
+
+
+def read_safetensors(path: Path) -> Contents:
+    """A .safetensors file, memory-mapped: float32 tensors are views of the map.
+
+    The file is 8 bytes of header length, the header (JSON: name -> dtype, shape, offsets), and the numbers.
+    """
+    data = _mapped(path)
+    if len(data) < 8:
+        raise NotWeights(f"{path}: {len(data)} bytes are no safetensors file. Download it again.")
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > MAX_HEADER:
+        raise NotWeights(f"{path}: not a safetensors file (its header would be {length:,} bytes long).")
+    start = 8 + length
+    if start > len(data):
+        raise NotWeights(f"{path}: cut short in its header. Download it again.")
+    header = _header(data[8:start], path)
+    tensors: dict[str, Stored] = {}
+    spans: list[tuple[int, int, str]] = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        shape, dtype, begin, end = _entry(name, entry, path)
+        if start + end > len(data):
+            raise NotWeights(f"{path}: cut short, {start + end - len(data):,} bytes of {name!r} are missing or more. "
+                             "Download it again.")  # fmt: skip
+        spans.append((begin, end, name))
+        tensors[name] = Stored(shape, DTYPES[dtype][1], _view(data, start + begin, shape, dtype))
+    spans.sort()
+    for (_, end, one), (begin, _, other) in pairwise(spans):
+        if begin < end:
+            raise NotWeights(f"{path}: {one!r} and {other!r} claim the same bytes. The file is damaged.")
+    return Contents(tensors)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    # ACCESS_COPY: a private map, so arrays over it are writeable (which torch asks for) and the file never changes
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _header(text: bytes, path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise NotWeights(f"{path}: the header names {twice!r} twice. The file is damaged.")
+        return found
+
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise NotWeights(f"{path}: not a safetensors file (its header cannot be read).") from error
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
+        raise NotWeights(f"{path}: not a safetensors file (its header is no table of tensors).")
+    return header
+
+
+def _entry(name: str, entry: Any, path: Path) -> tuple[tuple[int, ...], str, int, int]:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        sound = all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= 8
+    except (TypeError, KeyError, ValueError):
+        sound = False
+    if not sound:
+        raise NotWeights(f"{path}: the header's entry for {name!r} makes no sense. The file is damaged.")
+    if dtype not in DTYPES:
+        raise NotWeights(f"{path}: {name!r} is stored as {dtype!r}, and only plain floating-point weights can be read. "
+                         "Use a checkpoint that is not quantised.")  # fmt: skip
+    if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype][0]).itemsize:
+        raise NotWeights(f"{path}: {name!r} claims shape {list(shape)} but {end - begin:,} bytes. The file is damaged.")
+    return shape, dtype, begin, end
+
+
+def _view(data: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) -> Callable[[], Array]:
+    def view() -> Array:
+        stored = np.frombuffer(data, DTYPES[dtype][0], math.prod(shape), offset) if math.prod(shape) else np.zeros(0)
+        return as_float32(stored.reshape(shape), bits=dtype == "BF16")
+
+    return view
+
+
+def as_float32(array: npt.NDArray[Any], *, bits: bool = False) -> Array:
+    """Any numbers -> float32; with `bits`, 16-bit integers that are the bits of bfloat16."""
+    if bits:
+        return (array.astype("<u4") << 16).view("<f4")
+    if array.dtype == np.float32 and array.flags.aligned:
+        return array
+    return array.astype(np.float32)
+
+
+def read_npz(path: Path) -> Contents:
+    """A .npz archive of numpy arrays, as Google publishes. Only headers are read before a tensor is asked for."""
+    tensors: dict[str, Stored] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _refuse_bombs(path, members)
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name in tensors:
+                    raise NotWeights(f"{path}: holds {name!r} twice. The file is damaged.")
+                with archive.open(member) as file:
+                    shape, dtype = _npy_header(file)
+                if dtype.hasobject:
+                    raise NotWeights(f"{path}: {name!r} holds Python objects, which can run code when read. "
+                                     "Save plain arrays with numpy.savez.")  # fmt: skip
+                # numpy has no bfloat16: JAX's are saved as two bytes of anything
+                bits = dtype.kind == "V" and dtype.itemsize == 2
+                if not bits and dtype.kind not in "fiub":
+                    raise NotWeights(f"{path}: {name!r} holds {dtype}, not numbers.")
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise NotWeights(f"{path}: {name!r} claims shape {list(shape)}, more than the file holds.")
+                tensors[name] = Stored(shape, "bfloat16" if bits else dtype.name, _member(path, member.filename, bits))
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        raise NotWeights(f"{path}: not a sound .npz archive ({_first_line(error)}). Download it again.") from error
+    return Contents(tensors)
+
+
+def _refuse_bombs(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    if len(members) > MAX_TENSORS:
+        raise NotWeights(f"{path}: {len(members):,} members are no checkpoint.")
+    inflated, size = sum(member.file_size for member in members), path.stat().st_size
+    if inflated > HARMLESS and inflated > MAX_INFLATION * size:
+        raise NotWeights(f"{path}: {size:,} bytes that would unpack to {inflated:,}. Weights do not shrink like that, "
+                         "so nothing was unpacked.")  # fmt: skip
+
+
+def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    return tuple(shape), dtype
+
+
+def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
+    def load() -> Array:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+                array = np.lib.format.read_array(file, allow_pickle=False)
+        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error) as error:
+            raise NotWeights(f"{path}: {name!r} is damaged ({_first_line(error)}). Download the file again.") from error
+        return as_float32(array.view("<u2") if bits else array, bits=bits)
+
+    return load
+
+
+def read_torch(path: Path) -> Contents:
+    """A .bin, .pth or .pt file of torch.save: a state dict, or a dictionary with one inside.
+
+    Only weights are unpickled (`weights_only=True`), so the file cannot run code.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _refuse_bombs(path, archive.infolist())
+        mapped = True
+    else:
+        mapped = False  # written before torch 1.6: read into memory
+    try:
+        import torch
+    except ImportError as error:  # pragma: no cover
+        raise MissingExtra(f"{path.suffix} files", "torch") from error
+    import pickle
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        # torch's own message recommends the unsafe way: it is never passed on
+        raise NotWeights(
+            f"{path}: holds more than weights, and reading the rest could run code, so nothing was read. Where the "
+            f"file comes from, save the weights alone: torch.save(model.state_dict(), ...) or a .safetensors file."
+        ) from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise NotWeights(
+            f"{path}: not a sound PyTorch checkpoint ({_first_line(error)}). Download it again."
+        ) from error
+    return _state_dict(loaded, path)
+
+
+# Where training scripts put the state dict; averaged weights first, which timm too prefers when both are there.
+WRAPPERS = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model", "module")
+
+
+def _state_dict(loaded: Any, path: Path) -> Contents:
+    import torch
+
+    remarks: list[str] = []
+    for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is no checkpoint
+        if not isinstance(loaded, Mapping):
+            break
+        inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
+        if not inside:
+            break
+        if len(inside) > 1:
+            remarks.append(f"the file holds {' and '.join(map(repr, inside))}: took {inside[0]!r}")
+        loaded = loaded[inside[0]]
+    if not isinstance(loaded, Mapping):
+        kind = "a tensor" if isinstance(loaded, torch.Tensor) else f"a {type(loaded).__name__}"
+        raise NotWeights(f"{path}: holds {kind}, not a dictionary of named weights.")
+    if len(loaded) > MAX_TENSORS:
+        raise NotWeights(f"{path}: {len(loaded):,} entries are no checkpoint.")
+    tensors = {}
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise NotWeights(f"{path}: {str(name)[:80]!r} is no tensor but a {type(value).__name__}. "
+                             "Save the state dict alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise NotWeights(f"{path}: {name!r} is sparse, quantised or complex, not plain weights.")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise NotWeights(f"{path}: {name!r} claims shape {list(value.shape)}, more than the file holds.")
+        dtype = str(value.dtype).removeprefix("torch.")
+        tensors[name] = Stored(tuple(value.shape), dtype, _from_torch(value))
+    return Contents(tensors, tuple(remarks))
+
+
+def _from_torch(tensor: Any) -> Callable[[], Array]:
+    def load() -> Array:
+        array: Array = tensor.detach().float().contiguous().numpy()
+        return array
+
+    return load
+
+
+def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
+    """Shards: `model.safetensors.index.json` -> all tensors, and the files they are in.
+
+    Raises CheckpointError naming the shards or tensors that are not there.
+    """
+    try:
+        if path.stat().st_size > MAX_HEADER:
+            raise ValueError("it is too large")
+        index = json.loads(path.read_bytes())
+        weight_map = index["weight_map"]
+        sound = isinstance(weight_map, dict) and all(isinstance(v, str) for v in weight_map.values())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotWeights(f"{path}: not an index of shards. Download it again.") from error
+    if not sound or not weight_map:
+        raise NotWeights(f"{path}: not an index of shards. Download it again.")
+    names = sorted(set(weight_map.values()))
+    for name in names:
+        # a shard lies beside its index: anything else would let a download read other files
+        if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise NotWeights(f"{path}: names a shard outside its folder ({name!r}).")
+    files = tuple(path.parent / name for name in names)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise CheckpointError(f"{path.parent}: {len(missing)} of {len(files)} shards are not there: "
+                              f"{abbreviated(missing)}. Download them.")  # fmt: skip
+    tensors: dict[str, Stored] = {}
+    remarks: list[str] = []
+    for file in files:
+        contents = read(file)
+        if twice := tensors.keys() & contents.tensors.keys():
+            raise NotWeights(f"{file}: holds {min(twice)!r}, which another shard holds too.")
+        tensors.update(contents.tensors)
+        remarks.extend(contents.remarks)
+    if lost := sorted(weight_map.keys() - tensors.keys()):
+        raise NotWeights(f"{path}: no shard holds {abbreviated(lost)}. Download the shards again.")
+    return Contents(tensors, tuple(remarks)), files
+
+
+def abbreviated(names: list[str], most: int = 6) -> str:
+    """`a, b, c and 41 more`: a list that fits in a sentence. Names are cut to 120 characters."""
+    shown = ", ".join(name if len(name) <= 120 else name[:117] + "..." for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
+
+
+READERS: dict[str, Callable[[Path], Contents]] = {
+    ".safetensors": read_safetensors,
+    ".npz": read_npz,
+    ".bin": read_torch,
+    ".pth": read_torch,
+    ".pt": read_torch,
+}

@@ -1,0 +1,186 @@
+"""What the JSON files beside the weights say that tensors cannot: heads, epsilon, GELU, pooling, labels, preprocessing.
+
+Such files are hostile input: every value is checked for its type and its bounds, and what cannot be meant is left out
+with a warning. Shapes never come from here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vitcli.config import Gelu
+from vitcli.errors import CheckpointError
+from vitcli.labels import Activation, Labels
+from vitcli.preprocess import FAMILIES, Preprocess
+
+MAX_JSON = 16 * 2**20  # bytes: ImageNet-21k's labels take one or two
+
+GELUS: dict[str, Gelu] = {
+    "gelu": "exact",
+    "gelu_python": "exact",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu_tanh": "tanh",
+    "gelu_fast": "tanh",
+    "gelu_accurate": "tanh",
+}
+POOLINGS: dict[str, Literal["cls", "mean"]] = {
+    "token": "cls",
+    "cls": "cls",
+    "tok": "cls",
+    "avg": "mean",
+    "mean": "mean",
+    "gap": "mean",
+}
+
+
+@dataclass(slots=True)
+class Settings:
+    """What was said, None where nothing was. `warnings` tells what was said in vain."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    processor: Mapping[str, Any] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def beside(cls, folder: Path) -> Settings:
+        """The `config.json` and `preprocessor_config.json` of a folder, as far as they are there and readable."""
+        settings = cls()
+        settings.config = settings._read(folder / "config.json") or {}
+        settings.processor = settings._read(folder / "preprocessor_config.json")
+        return settings
+
+    def _read(self, path: Path) -> Mapping[str, Any] | None:
+        if not path.is_file():
+            return None
+        try:
+            if path.stat().st_size > MAX_JSON:
+                raise ValueError("too large")
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        self.warnings.append(f"{path.name} cannot be read and was left aside")
+        return None
+
+    @property
+    def timm(self) -> Mapping[str, Any]:
+        """The `pretrained_cfg` of timm, empty if there is none."""
+        found = self.config.get("pretrained_cfg")
+        return found if isinstance(found, dict) else {}
+
+    def first(self, *names: str, sound: Callable[[Any], bool], expected: str) -> Any:
+        """The first of several names that is given and sound, looking in config.json and in timm's sections of it."""
+        arguments = self.config.get("model_args")
+        places = [self.config, arguments if isinstance(arguments, dict) else {}, self.timm]
+        for name in names:
+            for place in places:
+                value = place.get(name)
+                if value is None:
+                    continue
+                if sound(value):
+                    return value
+                self.warnings.append(f"config.json says {name} {_shown(value)}, which is no {expected}: left aside")
+        return None
+
+    def count(self, *names: str, most: int) -> int | None:
+        """A whole number from 1 to `most`."""
+        found = self.first(*names, sound=lambda v: type(v) is int and 1 <= v <= most, expected=f"number up to {most}")
+        return None if found is None else int(found)
+
+    @property
+    def eps(self) -> float | None:
+        """LayerNorm's epsilon."""
+        found = self.first(
+            "layer_norm_eps", "norm_eps", sound=lambda v: type(v) in (int, float) and 0 <= v <= 0.1, expected="epsilon"
+        )
+        return None if found is None else float(found)
+
+    @property
+    def gelu(self) -> Gelu | None:
+        """The kind of GELU. Raises CheckpointError for another activation: the network would be another."""
+        name = self.first("hidden_act", "act_layer", sound=lambda v: isinstance(v, str), expected="name")
+        if name is not None and name not in GELUS:
+            raise CheckpointError(
+                f"config.json asks for the activation {name[:40]!r}, but only GELU is built here ({', '.join(GELUS)})."
+            )
+        return None if name is None else GELUS[name]
+
+    @property
+    def pooling(self) -> Literal["cls", "mean"] | None:
+        """How tokens are pooled. Raises CheckpointError for a way that is not built here."""
+        # an empty string is what timm writes for a model that does not pool
+        name = self.first("global_pool", "pooling", "pool", sound=lambda v: isinstance(v, str), expected="name")
+        if name and name not in POOLINGS:
+            raise CheckpointError(
+                f"config.json asks for {name[:40]!r} pooling, but only the class token and the mean are built here."
+            )
+        return POOLINGS[name] if name else None
+
+    def labels(self, classes: int) -> tuple[Labels | None, str]:
+        """The names of `classes` classes and how they are scored; None when the file does not name them."""
+        given = self.config.get("id2label")
+        names: dict[int, str] = {}
+        if isinstance(given, dict):
+            for key, value in given.items():
+                # int keys only; a value that is no name is worth nothing, and a long one would fill the screen
+                if key.isdecimal() and len(key) < 8 and int(key) < classes and isinstance(value, str | int | float):
+                    names[int(key)] = str(value)[:500]
+            if len(given) != classes or len(names) != classes:
+                self.warnings.append(f"config.json names {len(names)} of {classes} classes")
+        elif isinstance(given := self.timm.get("label_names"), list) and len(given) == classes:
+            names = {i: str(name)[:500] for i, name in enumerate(given) if isinstance(name, str)}
+        if not names:
+            return None, ""
+        if all(name == f"LABEL_{i}" for i, name in names.items()):
+            self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
+        return Labels.of(names, classes), "config.json"
+
+    def activation(self, classes: int) -> Activation:
+        """How logits are scored: one class out of many, several at once or a single logit, or regression."""
+        problem = self.config.get("problem_type")
+        if problem == "regression":
+            return "none"
+        if problem == "multi_label_classification" or classes == 1:
+            return "sigmoid"
+        return "softmax"
+
+    def preprocess(self, size: int, family: str, *, chosen: str | Preprocess | None) -> tuple[Preprocess, str]:
+        """What to do to pictures before a network of `size` pixels, and where that was said.
+
+        Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's.
+        """
+        if isinstance(chosen, Preprocess):
+            return _at(chosen, size), "as given"
+        if chosen is not None:
+            if chosen not in FAMILIES:
+                raise CheckpointError(f"No preprocessing is called {chosen!r}. Choose one of {', '.join(FAMILIES)}.")
+            return FAMILIES[chosen](size), f"--preprocess {chosen}"
+        kind = "DeiT" if self.config.get("model_type") == "deit" else "ViT"
+        if self.processor is not None:
+            return _at(Preprocess.from_transformers(self.processor, kind=kind), size), "preprocessor_config.json"
+        if self.timm:
+            said = dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
+            return _at(Preprocess.from_timm(said), size), "config.json (pretrained_cfg)"
+        if kind == "DeiT" and family == "hf":
+            family = "hf-deit"
+        return FAMILIES[family](size), f"the default of {family}"
+
+
+def _at(preprocess: Preprocess, size: int) -> Preprocess:
+    return preprocess if preprocess.size == size else preprocess.at(size)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40] if not isinstance(value, float) or math.isfinite(value) else "infinity or NaN"
+
+
+def scored(labels: Labels, activation: Activation) -> Labels:
+    """The same labels under another way of scoring."""
+    return labels if labels.activation == activation else replace(labels, activation=activation)
