@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitcli.catalog import DEFAULT
-from vitcli.cli import console
-from vitcli.cli.options import Quiet
+from vitcli.cli import console, options
 
 
 def download_weights(
@@ -17,14 +15,14 @@ def download_weights(
         typer.Argument(
             metavar="[NAME]",
             help="A name that `vit models` lists, or a hub repository org/name\\[@revision].",
-            show_default=DEFAULT,
+            show_default=options.DEFAULT_MODEL,
         ),
-    ] = DEFAULT,
+    ] = options.DEFAULT_MODEL,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already there.")] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only verify what is there; exit with 1 if it is wrong.")
     ] = False,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch weights from the hub into its cache, once, and verify them.
 

@@ -79,35 +79,48 @@ def table(paths: dict[Model, str | None]) -> None:
 
     out = console.out()
     sources = list(dict.fromkeys(model.source for model in paths if model.source))
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    wide = out.width >= 100
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("", no_wrap=True, style="green")
     grid.add_column("model", no_wrap=True, style="bold")
     grid.add_column("ViT", no_wrap=True)
     grid.add_column("px", justify="right", no_wrap=True)
     grid.add_column("params", justify="right", no_wrap=True)
-    wide = out.width >= 100
     if wide:
         grid.add_column("trained on", no_wrap=True)
     grid.add_column("top-1", justify="right", no_wrap=True, style="cyan")
     if wide:
         grid.add_column("top-5", justify="right", no_wrap=True, style="cyan")
     grid.add_column("", no_wrap=True, style="dim")
-    grid.add_column("here", no_wrap=True, justify="center", style="green")
 
-    owner = None
+    owner = ""
     for model, path in paths.items():
-        if owner not in (None, model.repository.split("/")[0]):
+        previous, owner = owner, model.repository.split("/")[0]
+        if previous not in ("", owner):
             grid.add_section()
-        owner = model.repository.split("/")[0]
-        cells = [model.name, model.size or "–", str(model.image_size or "–")]
-        cells.append(f"{model.parameters / 1e6:.1f} M" if model.parameters else "–")
+        cells = ["✓" if path else "", model.name, model.size or "–", str(model.image_size or "–")]
+        cells.append(millions(model.parameters))
         cells += [model.trained_on or "–"] * wide
-        cells.append(f"{model.top1:.1f}" if model.top1 else "–")
-        cells += [f"{model.top5:.1f}" if model.top5 else "–"] * wide
-        cells += [f"[{sources.index(model.source) + 1}]" if model.source else "", "✓" if path else ""]
+        cells.append(percent(model.top1))
+        cells += [percent(model.top5)] * wide
+        cells.append(f"[{sources.index(model.source) + 1}]" if model.source else "")
         grid.add_row(*cells)
     out.print(grid)
-    out.print("\nAccuracy: per cent of the ImageNet-1k validation set, as published by")
+    here = sum(1 for path in paths.values() if path)
+    out.print(
+        f"\n✓ downloaded: {here} of {len(paths)}. top-1: per cent of the ImageNet-1k validation set, as published:"
+    )
     for number, source in enumerate(sources, 1):
         out.print(f"[{number}] {source}", style="dim")
     pinned = ", ".join(f"{model.name} ({model.revision[:8]})" for model in paths if model.revision)
     out.print(f"Pinned to a commit: {pinned}. The others follow their branch main.", style="dim")
+
+
+def millions(count: int | None) -> str:
+    """Parameters for a person: 5.7 M, 304 M."""
+    return "–" if count is None else f"{count / 1e6:.3g} M"
+
+
+def percent(value: float | None) -> str:
+    """An accuracy, or a dash where none is known."""
+    return "–" if value is None else f"{value:.1f}"
