@@ -1,0 +1,450 @@
+"""One input -> an upright 8-bit RGB picture, or a `PictureError` that says why not.
+
+The policy, which bites only where a picture needs it and then leaves a note: EXIF orientation is applied; alpha is laid
+over white; 16-bit, 32-bit and float grey are scaled to 8 bits, never clipped; CMYK, YCbCr and LAB become RGB; ICC
+profiles are ignored, as the reference ignores them; of several frames the first is taken. Truncated and damaged
+pictures are errors, never filled up with grey.
+
+What a file is, is read off its first bytes, not its name: only formats on the list below are ever handed to a decoder,
+and only that one decoder is imported. `load` may be called from many threads at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import logging
+import math
+import os
+import re
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .errors import PictureError
+
+# The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
+# 0.8 GB; a file of a few kilobytes can claim any size, so what is larger is refused before a pixel is decoded.
+MAX_PIXELS = 16384 * 12288
+
+# `decode="fast"` leaves the shorter side at least this many times as large as resizing needs. Pictures then differ from
+# exact decoding by less than a change of resizing filter does; docs/performance.md has the figures.
+FAST_MARGIN = 1.5
+
+_HEAD = 4096  # bytes read to tell formats apart
+
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow reports some damaged files through logging, which prints to stderr when nobody listens.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+class _Format(NamedTuple):
+    name: str  # Pillow's name
+    plugin: str  # the module that registers it
+    magic: bytes  # regular expression of how its files begin
+    extra: str | None = None  # the optional package's extra
+
+
+# An ISO media file names its brands right after `ftyp`; AVIF and HEIC may both call themselves mif1 first.
+_FORMATS = (
+    _Format("JPEG", "PIL.JpegImagePlugin", rb"\xff\xd8\xff"),
+    _Format("PNG", "PIL.PngImagePlugin", rb"\x89PNG\r\n\x1a\n"),
+    _Format("WEBP", "PIL.WebPImagePlugin", rb"RIFF....WEBP"),
+    _Format("GIF", "PIL.GifImagePlugin", rb"GIF8[79]a"),
+    _Format("BMP", "PIL.BmpImagePlugin", rb"BM"),
+    _Format("TIFF", "PIL.TiffImagePlugin", rb"II[*+]\0|MM\0[*+]"),
+    _Format("PPM", "PIL.PpmImagePlugin", rb"P[1-6f][\s#]"),
+    _Format("AVIF", "PIL.AvifImagePlugin", rb"\0\0..ftyp(?:avi[fs]|(?:mif1|msf1)....(?:....){0,6}avi[fs])"),
+    _Format("HEIF", "pillow_heif.HeifImagePlugin", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "heic"),
+    _Format("JXL", "pillow_jxl", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
+)
+
+# What people have in folders of pictures and we do not open: named, so that they know.
+_OTHERS = (
+    ("PDF", rb"%PDF-"),
+    ("PostScript", rb"%!PS|\xc5\xd0\xd3\xc6"),
+    ("SVG", rb"(?:\xef\xbb\xbf)?\s*<(?:svg\b|\?xml.*<svg\b|!DOCTYPE svg)"),
+    ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    ("ICO", rb"\0\0[\x01\x02]\0[^\0]\0"),
+    ("ICNS", rb"icns"),
+    ("DDS", rb"DDS "),
+    ("SGI", rb"\x01\xda[\x00\x01][\x01\x02]"),
+    ("QOI", rb"qoif"),
+    ("Photoshop", rb"8BPS"),
+    ("PCX", rb"\x0a[\x00-\x05]\x01[\x01\x02\x04\x08]"),
+    ("OpenEXR", rb"\x76\x2f\x31\x01"),
+    ("video", rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "),
+)
+
+
+def load(
+    source: Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    decode: Literal["exact", "fast"] = "exact",
+    at_least: int | None = None,
+) -> Picture:
+    """A file, or the bytes of one, -> its picture.
+
+    `decode="fast"` lets large JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, as long as the shorter side keeps
+    `FAST_MARGIN` times `at_least` pixels (`Preprocess.at_least`). Raises PictureError for whatever is wrong with the
+    input, and nothing else; its reason is one of missing, not_a_file, forbidden, empty, not_a_picture, unsupported,
+    truncated, corrupt, too_large, not_finite, out_of_memory, unreadable.
+    """
+    with _explained(), _opened(source) as file:
+        form = _recognised(file.read(_HEAD))
+        image = _opened_by(form, file, max_pixels)
+        _check_pixels(image.size, max_pixels)
+        with _explained(form.name, file):
+            return _upright(image, at_least if decode == "fast" else None)
+
+
+def upright(image: Image.Image) -> Picture:
+    """A PIL image in any mode -> its picture, by the same policy. Raises PictureError."""
+    with _explained(image.format or "picture"):
+        return _upright(image, None)
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
+    """A regular file, opened so that nothing else can be: a FIFO would block for ever, a device may act."""
+    if isinstance(source, bytes):
+        if not source:
+            raise PictureError("empty", "It holds no bytes.")
+        yield io.BytesIO(source)
+        return
+    try:
+        _check_regular(source.stat())  # first, because opening a FIFO already wakes up its writer
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(source, flags)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        raise PictureError("missing", "There is no such file.") from None
+    except PermissionError:
+        raise PictureError("forbidden", "You are not allowed to read it: check its permissions.") from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise PictureError("missing", f"There is no such file ({error.strerror}).") from None
+        if error.errno == errno.ENXIO:
+            raise PictureError("not_a_file", "It is a socket or a device, not a file.") from None
+        raise
+    with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
+        info = os.fstat(descriptor)
+        _check_regular(info)  # again, because the name may mean something else by now
+        if info.st_size == 0:
+            raise PictureError("empty", "It is empty (0 bytes): copy or download it again.")
+        yield file
+
+
+def _check_regular(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+        kind = kinds.get(stat.S_IFMT(info.st_mode), "device")
+        raise PictureError("not_a_file", f"It is a {kind}, not a file.")
+
+
+def _begins(pattern: bytes, head: bytes) -> bool:
+    # compiled, and kept, when first needed: a run over JPEGs compiles one
+    return re.match(pattern, head, re.DOTALL) is not None
+
+
+def _recognised(head: bytes) -> _Format:
+    for form in _FORMATS:
+        if _begins(form.magic, head):
+            return form
+    for name, magic in _OTHERS:
+        if _begins(magic, head):
+            raise PictureError("unsupported", f"{name} files are not among those that vit opens: convert it to PNG.")
+    if head.startswith(b"version https://git-lfs"):
+        raise PictureError("not_a_picture", "It is a git-lfs pointer: fetch the picture itself with `git lfs pull`.")
+    kind = "a web page" if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE) else "not a picture"
+    raise PictureError("not_a_picture", f"Its contents are {kind}, whatever its name: look into it, or leave it out.")
+
+
+def _opened_by(form: _Format, file: IO[bytes], max_pixels: int) -> Image.Image:
+    """The picture, its header read and its pixels not yet decoded."""
+    try:
+        plugin = importlib.import_module(form.plugin)
+        if form.name == "HEIF":
+            plugin.register_heif_opener()
+    except ImportError:
+        hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
+        raise PictureError("unsupported", f"It is a {form.name} file: {hint}.") from None
+    if not getattr(plugin, "SUPPORTED", True):
+        raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
+    _quieten()
+    # Pillow has a limit of its own, half of which only warns; ours takes its place, and may be the larger one.
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS * 2:
+        Image.MAX_IMAGE_PIXELS = math.ceil(max_pixels / 2)
+    # These two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
+    claimed = {"WEBP": _webp_size, "JXL": _jxl_size}.get(form.name)
+    with _explained(form.name, file):
+        if claimed and (size := claimed(file)):
+            _check_pixels(size, max_pixels)
+        file.seek(0)
+        # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
+        return Image.OPEN[form.name][0](file, "")
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(
+            "too_large",
+            f"It has {width} x {height} pixels ({width * height / 1e6:,.0f} million), more than the limit of "
+            f"{max_pixels / 1e6:,.0f} million: raise --max-pixels if you trust it.",
+        )
+    if width < 1 or height < 1:
+        raise PictureError("corrupt", f"It claims to have {width} x {height} pixels.")
+
+
+def _quieten() -> None:
+    """Keep Pillow's warnings off the screen: they speak of metadata, and what matters comes as an exception.
+
+    `warnings.catch_warnings` would be the tidy way, but it is not safe with threads before Python 3.14.
+    """
+    rule = ("ignore", None, Warning, _PILLOW, 0)
+    if not warnings.filters or warnings.filters[0] != rule:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+_PILLOW = re.compile(r"(PIL|pillow_heif|pillow_jxl)\b")
+
+
+def _upright(image: Image.Image, at_least: int | None) -> Picture:
+    notes = []
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO's first picture is the photograph
+        notes.append("first frame")
+    size = image.size
+    if at_least and image.format in ("JPEG", "MPO"):
+        needed = math.ceil(at_least * FAST_MARGIN)
+        if min(size) >= 2 * needed:
+            image.draft(None, (needed, needed))
+            notes.append("fast decode")
+    turned = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)  # Pillow turns TIFFs itself, and forgets it did
+    image.load()
+    if image.format == "HEIF":
+        turned = image.info.get("original_orientation") or 1  # turned by libheif
+    elif image.format == "TIFF":
+        size = image.size
+    else:
+        turned = _orientation(image)
+    rgb = _rgb(image, notes)
+    if turned in _UPRIGHT:
+        notes.append("rotated")
+        if image.format not in ("TIFF", "HEIF"):
+            rgb = rgb.transpose(_UPRIGHT[turned])
+            size = size if turned < 5 else size[::-1]
+    return Picture(rgb, size, tuple(notes))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8, also where XMP says it; 1 where it is absent, damaged or out of range."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1  # the JPEG XL standard: decoders have turned it already, EXIF does not count
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged metadata raises all sorts of things, and is no reason to refuse a picture
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Any mode -> RGB."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _from_deep_grey(image, notes)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return rgba.convert("RGB")
+        notes.append("alpha on white")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=alpha)
+        return white
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        notes.append(f"{image.mode} converted")
+    if image.mode == "LAB":
+        from PIL import ImageCms  # not in every build, and Pillow converts LAB no other way
+
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, to_srgb)
+        assert converted is not None
+        return converted
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
+    """16-bit, 32-bit or float grey -> RGB, from black at the bottom of its range to white at the top.
+
+    The range is the file's own where the format fixes it (16-bit PNG, TIFF and PGM: 0 to 65535; 12-bit TIFF: 0 to
+    4095), so that a dark picture stays dark. 32-bit integers and floats have no agreed range: theirs is the smallest
+    of 0 to 1 (floats only), 0 to 255 and 0 to 65535 that holds every pixel, else from the darkest pixel to the
+    brightest. Raises PictureError where a pixel is not finite.
+    """
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
+    sixteen = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
+    if sixteen:
+        tags = getattr(image, "tag_v2", {})
+        black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0  # 258: BitsPerSample
+    else:
+        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        black, white = next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, 2**20 // values.shape[1])  # a million pixels at a time: float64 takes eight bytes
+    for top in range(0, len(values), rows):
+        part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
+        grey[top : top + rows] = np.rint(part)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and (values == clear).any():  # a PNG may name one grey as transparent
+        grey[values == clear] = 255
+        notes.append("alpha on white")
+    notes.append("16-bit scaled" if sixteen else "float scaled" if image.mode == "F" else "32-bit scaled")
+    return Image.fromarray(grey).convert("RGB")
+
+
+@contextmanager
+def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator[None]:
+    """Whatever a decoder raises -> PictureError. They raise nearly everything, as damaged files take them anywhere."""
+    try:
+        yield
+    except (PictureError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except MemoryError:
+        raise PictureError("out_of_memory", "There is not enough memory to decode it.") from None
+    except Image.DecompressionBombError:
+        raise PictureError("too_large", "It has more pixels than Pillow decodes.") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise PictureError("unreadable", f"It cannot be read: {error.strerror or error}.") from error
+        raise _damaged(error, name, file) from error
+    except BaseException as error:  # plug-ins written in Rust panic past Exception
+        raise _damaged(error, name, file) from error
+
+
+def _damaged(error: BaseException, name: str, file: IO[bytes] | None) -> PictureError:
+    said = " ".join(str(error).split())[:100]
+    if isinstance(error, ValueError) and ("MAX_TEXT" in said or "too large" in said.lower()):
+        return PictureError("too_large", "It holds a text or colour profile that inflates past Pillow's limit.")
+    if isinstance(error, (EOFError, struct.error)) or "truncated" in said.lower() or (file and _cut_short(name, file)):
+        return PictureError("truncated", f"The {name} data ends too early: copy or download it again.")
+    what = type(error).__name__ + (f": {said}" if said else "")
+    return PictureError("corrupt", f"The {name} data is damaged ({what}).")
+
+
+def _cut_short(name: str, file: IO[bytes]) -> bool:
+    """Whether a file that failed to decode is shorter than it says: not every decoder tells."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 4096))
+    tail = file.read().rstrip(b"\0")
+    file.seek(0)
+    head = file.read(16).ljust(16, b"\0")
+    if name == "PNG":
+        return not tail.endswith(b"IEND\xaeB`\x82")
+    if name == "GIF":
+        return not tail.endswith(b";")
+    if name == "WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 > size
+    if name == "TIFF":  # the directory, often at the end: where it begins, and how many entries of 12 bytes it has
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        if b"+" in head[2:4]:  # BigTIFF
+            return int.from_bytes(head[8:16], order) + 8 > size
+        start = int.from_bytes(head[4:8], order)
+        file.seek(start)
+        return start + 2 + 12 * int.from_bytes(file.read(2), order) + 4 > size
+    if name in ("AVIF", "HEIF", "JXL"):
+        return any(end > size for _, _, end in _boxes(file, size))
+    return False
+
+
+def _boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start of the contents and end of each box of an ISO media file of `size` bytes."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(16).ljust(16, b"\0")
+        length, contents = int.from_bytes(head[:4], "big"), 8
+        if length == 1:  # a 64-bit length follows
+            length, contents = int.from_bytes(head[8:16], "big"), 16
+        elif length == 0:  # up to the end of the file
+            length = size - start
+        if length < contents:
+            return
+        yield head[4:8], start + contents, start + length
+        start += length
+
+
+def _webp_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """Width and height that a WebP's header claims (RFC 9649), None where it has none."""
+    file.seek(0)
+    head = file.read(30)
+    if len(head) == 30 and head[12:16] == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if len(head) == 30 and head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if len(head) == 30 and head[12:16] == b"VP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _jxl_size(file: IO[bytes]) -> tuple[int, int] | None:
+    """Width and height that a JPEG XL's header claims (ISO 18181-1, SizeHeader), None where it has none."""
+    start = 0
+    file.seek(0)
+    if file.read(2) != b"\xff\x0a":
+        parts = {
+            kind: where for kind, where, _ in _boxes(file, file.seek(0, os.SEEK_END)) if kind in (b"jxlc", b"jxlp")
+        }
+        if not parts:
+            return None
+        start = parts.get(b"jxlc") or parts[b"jxlp"] + 4  # a partial stream counts its parts first
+    file.seek(start + 2)
+    bits = int.from_bytes(file.read(16), "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & (1 << count) - 1, bits >> count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[take(3)]
+    return (height * across // down if down else side()), height
