@@ -403,6 +403,8 @@ def _client(model: catalog.Model, progress: bool) -> Iterator[None]:
     import logging
     import warnings
 
+    import huggingface_hub.file_download
+    import huggingface_hub.hf_api  # noqa: F401  (each sets the level of the logger when it is imported)
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -506,7 +508,10 @@ def _refused(status: int, model: catalog.Model, token: str) -> HubError:
 def _has_token() -> bool:
     from huggingface_hub import get_token
 
-    return get_token() is not None
+    try:
+        return get_token() is not None
+    except OSError:  # the file it is kept in cannot be read
+        return False
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import typer
 from vitcli.cli import console
 from vitcli.cli.classify import classify
 from vitcli.cli.download import download_weights
+from vitcli.cli.models import models
 from vitcli.errors import VitError
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ def vit(
 
 app.command()(classify)
 app.command("download-weights")(download_weights)
+app.command()(models)
 
 
 def main() -> None:

@@ -12,11 +12,7 @@ from vitcli.cli import console, options
 def download_weights(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="[NAME]",
-            help="A name that `vit models` lists, or a hub repository org/name\\[@revision].",
-            show_default=options.DEFAULT_MODEL,
-        ),
+        typer.Argument(metavar="NAME", help="A name from `vit models`, or a hub repository org/name\\[@revision]."),
     ] = options.DEFAULT_MODEL,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already there.")] = False,
     check: Annotated[
@@ -26,17 +22,19 @@ def download_weights(
 ) -> None:
     """Fetch weights from the hub into its cache, once, and verify them.
 
-    Size and SHA-256 are compared with what the hub says. What is there already is verified and not fetched again; a
-    wrong file is deleted and replaced. The folder's path goes to stdout.
+    Size and SHA-256 are compared with what the hub says. What is there already
+    is verified and not fetched again; a wrong file is deleted and replaced.
+    The folder's path goes to stdout.
 
     \b
-    vit download-weights                                  the default model
-    vit download-weights deit-small-patch16-224           one that `vit models` lists
-    vit download-weights org/name@revision                any ViT on the hub
-    vit download-weights --check                          is it whole? no network needed
+    vit download-weights                             the default model
+    vit download-weights deit-small-patch16-224      a name from `vit models`
+    vit download-weights org/name@revision           any ViT on the hub
+    vit download-weights --check                     is it whole? (no network)
 
-    The cache is the hub client's: HF_HOME moves it, HF_TOKEN opens private models, HF_ENDPOINT and HTTPS_PROXY lead
-    elsewhere, HF_HUB_OFFLINE=1 forbids the network.
+    The cache is the hub client's: HF_HOME moves it, HF_TOKEN opens private
+    models, HF_ENDPOINT and HTTPS_PROXY lead elsewhere, and HF_HUB_OFFLINE=1
+    forbids the network.
     """
     if force and check:
         raise typer.BadParameter("--force fetches and --check does not: choose one.")

@@ -25,10 +25,10 @@ def models(
         Format, typer.Option("--format", "-f", help="A table, or JSON with everything known.")
     ] = Format.table,
 ) -> None:
-    """List the well-known models: shape, published accuracy, and which are already downloaded.
+    """List the well-known models, their published accuracy, and which are here.
 
-    Any of these names goes after --model, and to `vit download-weights`. Other repositories of the hub work too, as
-    org/name\\[@revision].
+    Any of these names goes after --model and to `vit download-weights`; so does
+    any other repository of the hub, as org/name\\[@revision].
 
     \b
     vit models
