@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.hub_server import hub  # noqa: F401  (a fixture)
+from tests.oracles import oracles  # noqa: F401  (a fixture)
 
 # The tests must never reach the real hub, nor the caches and settings of whoever runs them.
 for name in [n for n in os.environ if n.startswith(("VIT_", "HF_", "HUGGING")) and not n.startswith("VIT_TEST_")]:

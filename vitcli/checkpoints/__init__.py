@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -76,17 +77,18 @@ def load(
     image_size: int | None = None,
     preprocess: str | Preprocess | None = None,
     labels: Labels | None = None,
+    pooling: Literal["cls", "mean"] | None = None,
 ) -> Checkpoint:
     """Read a checkpoint for use.
 
     `heads` overrides the number of attention heads, `image_size` (pixels) resizes the positions, `preprocess` is a
-    family of `FAMILIES` or settings, `labels` names the classes.
+    family of `FAMILIES` or settings, `labels` names the classes, `pooling` says how tokens are pooled.
 
     Raises NotWeights for what is no checkpoint, LayoutError for tensors missing, left over or misshapen,
     CheckpointError for anything else about the files, UsageError for options that do not fit the network.
     Small tensors are checked for NaN here, all of them by `not_finite()`.
     """
-    return _open(path, heads, image_size, preprocess, labels, whole=True)
+    return _open(path, heads, image_size, preprocess, labels, pooling, whole=True)
 
 
 def peek(
@@ -96,9 +98,10 @@ def peek(
     image_size: int | None = None,
     preprocess: str | Preprocess | None = None,
     labels: Labels | None = None,
+    pooling: Literal["cls", "mean"] | None = None,
 ) -> Checkpoint:
     """What `load` would give, without reading the weights where the format allows; `tensors` reads them on demand."""
-    return _open(path, heads, image_size, preprocess, labels, whole=False)
+    return _open(path, heads, image_size, preprocess, labels, pooling, whole=False)
 
 
 def _open(
@@ -107,6 +110,7 @@ def _open(
     image_size: int | None,
     preprocess: str | Preprocess | None,
     labels: Labels | None,
+    pooling: Literal["cls", "mean"] | None,
     whole: bool,
 ) -> Checkpoint:
     chosen = _weights_of(path)
@@ -114,9 +118,9 @@ def _open(
         contents, weights = files.read_index(chosen)
     else:
         contents, weights = files.read(chosen), (chosen,)
-    settings = Settings.beside(chosen.parent)
+    settings = Settings.beside(chosen.parent, heads, pooling)
     settings.warnings.extend(contents.remarks)
-    found = arrange(chosen, contents.tensors, settings, heads=heads)
+    found = arrange(chosen, contents.tensors, settings)
     config, change = found.config, None
     if image_size is not None and image_size != config.image_size:
         config, change = _at_size(config, image_size, found.layout.resize)
@@ -136,7 +140,7 @@ def _open(
         config=config,
         tensors=tensors,
         preprocess=prepared,
-        labels=scored(named, settings.activation(config.classes)) if labels is None else named,
+        labels=scored(named, settings.activation(config.classes)),
         dtype=found.dtype,
         warnings=tuple(dict.fromkeys(settings.warnings)),
         sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},

@@ -25,6 +25,7 @@ from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError
 
 PATCHES = "patch_embedding.projection.weight"
+MAX_BLOCKS = 1000  # the deepest published ViT has 56
 EVERYWHERE = (
     "module.",
     "_orig_mod.",
@@ -66,11 +67,11 @@ class Arranged:
     dropped: tuple[str, ...]
 
 
-def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings, *, heads: int | None) -> Arranged:
+def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arranged:
     """Find the layout, rename, move axes, and check every name and shape.
 
     Raises LayoutError naming whatever is missing, left over or misshapen; CheckpointError for settings that contradict
-    the tensors, UsageError for `heads` that do.
+    the tensors, UsageError for a number of heads that does.
     """
     layout, named = recognise(path, stored, settings)
     patch, channels = patch_of(path, layout, named, settings)
@@ -95,10 +96,16 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings, *, hea
         except (IndexError, EinopsError):
             problems["misshapen"].append(f"{name} {list(tensor.shape)}")
             continue
+        if rule.stacked(found) and shape[0] > MAX_BLOCKS:
+            problems["misshapen"].append(f"{name} {list(tensor.shape)}")
+            continue
         for ours, index in rule.targets(found, shape[0] if shape else 0):
             if ours in parts:
                 problems["twice"].append(f"{parts[ours].source} and {name}")
             parts[ours] = Part(name, tensor, rule, index, shape if index is None else shape[1:], lengths)
+    if any("pre_logits" in name for name in dropped):
+        settings.warnings.append("pre_logits left out, as timm does: that layer is for pre-training, and so may the "
+                                 "head be")  # fmt: skip
     refuse_headless(path, layout, parts)
     refuse(path, layout, settings, problems)
     if "distillation_token" in parts and "distillation_head.weight" not in parts:
@@ -110,7 +117,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings, *, hea
         refuse(path, layout, settings, {"missing": missing})
     refuse(path, layout, settings, {"misshapen": [f"{parts[ours].source} {list(parts[ours].stored.shape)}"
                                                   for ours in essential if len(parts[ours].shape) != 2]})  # fmt: skip
-    config, heads_from = config_of(path, layout, parts, named, settings, heads, patch, channels)
+    config, heads_from = config_of(path, layout, parts, named, settings, patch, channels)
     expected = config.tensors()
     problems = {
         "missing": [theirs(layout, ours, named) for ours in expected if ours not in parts],
@@ -182,7 +189,6 @@ def config_of(
     parts: Mapping[str, Part],
     named: Mapping[str, Stored],
     settings: Settings,
-    heads: int | None,
     patch: int,
     channels: int,
 ) -> tuple[Config, str]:
@@ -205,12 +211,14 @@ def config_of(
                           "number of patches, and only square pictures are built here.")  # fmt: skip
     grid = math.isqrt(rows - prefix * prefix_positions)
     if not attention_out:
-        heads, heads_from = heads or 1, "attention without an output projection has one"
+        heads, heads_from = 1, "the tensors"  # nothing to project: one head of full width
     else:
-        heads, heads_from = heads_of(path, layout, parts, settings, heads, inner, (width, depth, mlp_width))
+        heads, heads_from = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
     pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
     if (said := settings.pooling) is not None:
         pooling = layout.mean if said == "mean" and class_token else said
+    elif layout.either_pooling and class_token:
+        settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
     if pooling == "cls" and not class_token:
         raise CheckpointError(f"{path}: config.json asks for the class token, and there is none among the tensors.")
     config = Config(
@@ -241,20 +249,14 @@ def config_of(
 
 
 def heads_of(
-    path: Path,
-    layout: Layout,
-    parts: Mapping[str, Part],
-    settings: Settings,
-    given: int | None,
-    inner: int,
-    size: tuple[int, int, int],
+    path: Path, parts: Mapping[str, Part], settings: Settings, inner: int, size: tuple[int, int, int]
 ) -> tuple[int, str]:
     """The number of attention heads, and where it was found. Shapes tell it only where heads have an axis.
 
     Raises UsageError or CheckpointError when heads do not divide the width, LayoutError when nothing tells them.
     """
     query = parts["blocks.0.attention.query.weight"]
-    if given is not None:
+    if (given := settings.given_heads) is not None:
         if given < 1 or inner % given:
             raise UsageError(f"--heads {given} does not divide the width of attention, {inner}.")
         return given, "--heads"

@@ -5,8 +5,8 @@ To add a layout, add a `Layout` to LAYOUTS: nothing else knows how many there ar
 In the names `{L}` is the number of a block, `{p}` is `weight` or `bias`, `{a|b}` is either spelling, and among ours
 `{query,key,value}` are the parts of a fused tensor, stacked along its first axis. Where ours has `{L}` and theirs has
 not, the first axis is the block. Axes are moved by einops patterns; of two rules for one name, the number of axes
-decides. Axis letters: d width, n tokens, c channels, p q rows and columns of a patch, h heads, e width of a head, i o fan-in and
-fan-out, s one of query, key, value, l block.
+decides. Axis letters: d width, n tokens, c channels, p q rows and columns of a patch, h heads, e width of a head,
+i o fan-in and fan-out, s one of query, key, value, l block.
 """
 
 from __future__ import annotations
@@ -60,13 +60,17 @@ class Rule:
         axes = re.sub(r"\([^)]*\)", "_", self.left).split()
         return rank >= len(axes) - 1 if "..." in axes else rank == len(axes)
 
+    def stacked(self, found: dict[str, str]) -> bool:
+        """Whether the first axis is the block."""
+        return "{L}" in self.ours and "L" not in found
+
     def targets(self, found: dict[str, str], length: int) -> list[tuple[str, int | None]]:
         """Our names for a tensor, each with its index along the first axis (of that `length`), None for all of it."""
         ours = self.ours.replace("{p}", found.get("p") or "")
         if parts := re.search(r"\{(\w+(?:,\w+)+)\}", ours):
             names = [ours.replace(parts[0], part) for part in parts[1].split(",")]
             return [(name.replace("{L}", found.get("L") or ""), i) for i, name in enumerate(names)]
-        if "{L}" in ours and "L" not in found:
+        if self.stacked(found):
             return [(ours.replace("{L}", str(i)), i) for i in range(length)]
         return [(ours.replace("{L}", found.get("L") or ""), None)]
 
@@ -93,7 +97,8 @@ class Layout:
 
     `signs` are names of theirs (one of them, after a prefix is taken off) that no other layout has; `prefixes` are
     taken off where they stand; `dropped` are shell patterns of what inference does not need. The rest is what a family
-    does and its tensors do not say; `bare_attention`: a single head of full width has no output projection.
+    does and its tensors do not say. `bare_attention`: a single head of full width has no output projection;
+    `either_pooling`: the same tensors may pool by the class token or by the mean, and nothing tells.
     """
 
     name: str
@@ -106,6 +111,7 @@ class Layout:
     mean: Pooling = "mean"  # what the family means by mean pooling
     pooled_norm: str = ""  # their name of the final norm where it follows pooling
     bare_attention: bool = False
+    either_pooling: bool = False
     preprocess: str = "hf"  # a key of preprocess.FAMILIES
     resize: Resize = TORCH_BICUBIC
 
@@ -138,6 +144,106 @@ TRANSFORMERS = rules(
     ("distillation_classifier.{p}",                                   "distillation_head.{p}"),
 )  # fmt: skip
 
+TIMM = rules(
+    ("cls_token",                        "class_token", TOKEN),
+    ("dist_token",                       "distillation_token", TOKEN),
+    ("reg_token",                        "register_tokens", TOKENS),
+    ("pos_embed",                        "positions", TOKENS),
+    ("patch_embed.proj.weight",          "patch_embedding.projection.weight", CONVOLUTION),
+    ("patch_embed.proj.weight",          "patch_embedding.projection.weight", "d k -> d k"),  # before convolutions
+    ("patch_embed.proj.bias",            "patch_embedding.projection.bias"),
+    ("blocks.{L}.norm1.{p}",             "blocks.{L}.norm1.{p}"),
+    ("blocks.{L}.attn.qkv.{p}",          "blocks.{L}.attention.{query,key,value}.{p}", FUSED),
+    ("blocks.{L}.attn.proj.{p}",         "blocks.{L}.attention.out.{p}"),
+    ("blocks.{L}.{ls1.gamma|gamma_1}",   "blocks.{L}.scale1"),  # gamma_1: as DeiT-3 was first published
+    ("blocks.{L}.norm2.{p}",             "blocks.{L}.norm2.{p}"),
+    ("blocks.{L}.mlp.fc1.{p}",           "blocks.{L}.mlp.fc1.{p}"),
+    ("blocks.{L}.mlp.fc2.{p}",           "blocks.{L}.mlp.fc2.{p}"),
+    ("blocks.{L}.{ls2.gamma|gamma_2}",   "blocks.{L}.scale2"),
+    ("{norm|fc_norm}.{p}",               "norm.{p}"),
+    ("head.{p}",                         "head.{p}"),
+    ("head_dist.{p}",                    "distillation_head.{p}"),
+)  # fmt: skip
+
+TORCHVISION_BLOCK = "encoder.layers.encoder_layer_{L}"
+TORCHVISION = rules(
+    ("class_token",                                         "class_token", TOKEN),
+    ("encoder.pos_embedding",                               "positions", TOKENS),
+    ("conv_proj.weight",                                    "patch_embedding.projection.weight", CONVOLUTION),
+    ("conv_proj.bias",                                      "patch_embedding.projection.bias"),
+    (f"{TORCHVISION_BLOCK}.ln_1.{{p}}",                     "blocks.{L}.norm1.{p}"),
+    (f"{TORCHVISION_BLOCK}.self_attention.in_proj_{{p}}",   "blocks.{L}.attention.{query,key,value}.{p}", FUSED),
+    (f"{TORCHVISION_BLOCK}.self_attention.out_proj.{{p}}",  "blocks.{L}.attention.out.{p}"),
+    (f"{TORCHVISION_BLOCK}.ln_2.{{p}}",                     "blocks.{L}.norm2.{p}"),
+    (f"{TORCHVISION_BLOCK}.mlp.{{0|linear_1}}.{{p}}",       "blocks.{L}.mlp.fc1.{p}"),  # linear_1: before 0.13
+    (f"{TORCHVISION_BLOCK}.mlp.{{3|linear_2}}.{{p}}",       "blocks.{L}.mlp.fc2.{p}"),
+    ("encoder.ln.{p}",                                      "norm.{p}"),
+    ("heads.head.{p}",                                      "head.{p}"),
+)  # fmt: skip
+
+# Their patches are (p q c), ours (c p q): the norm in front of the projection is permuted with it.
+VIT_PYTORCH = rules(
+    ("to_patch_embedding.1.{p}",                "patch_embedding.norm_in.{p}", "(p q c) -> (c p q)"),
+    ("to_patch_embedding.2.weight",             "patch_embedding.projection.weight", "d (p q c) -> d (c p q)"),
+    ("to_patch_embedding.2.bias",               "patch_embedding.projection.bias"),
+    ("to_patch_embedding.3.{p}",                "patch_embedding.norm_out.{p}"),
+    ("cls_token",                               "class_token", TOKEN),
+    ("pos_embedding",                           "positions", TOKENS),
+    ("transformer.layers.{L}.0.norm.{p}",       "blocks.{L}.norm1.{p}"),
+    ("transformer.layers.{L}.0.to_qkv.weight",  "blocks.{L}.attention.{query,key,value}.weight", FUSED),
+    ("transformer.layers.{L}.0.to_out.0.{p}",   "blocks.{L}.attention.out.{p}"),
+    ("transformer.layers.{L}.1.net.0.{p}",      "blocks.{L}.norm2.{p}"),
+    ("transformer.layers.{L}.1.net.1.{p}",      "blocks.{L}.mlp.fc1.{p}"),
+    ("transformer.layers.{L}.1.net.4.{p}",      "blocks.{L}.mlp.fc2.{p}"),
+    ("transformer.norm.{p}",                    "norm.{p}"),
+    ("mlp_head.{p}",                            "head.{p}"),
+)  # fmt: skip
+
+
+def flax(positions: str, attention: str, mlp: str, norm2: str) -> tuple[Rule, ...]:
+    """JAX's names, for the numbers that two code bases gave their modules; with all blocks stacked in one, or not.
+
+    Flax writes a linear layer's kernel [i o], the transpose of torch's weight, and gives heads an axis of their own.
+    """
+    block = (
+        ("LayerNorm_0/scale",         "norm1.weight", "d -> d"),
+        ("LayerNorm_0/bias",          "norm1.bias", "d -> d"),
+        (f"{attention}/query/kernel", "attention.query.weight", "d h e -> (h e) d"),
+        (f"{attention}/query/bias",   "attention.query.bias", "h e -> (h e)"),
+        (f"{attention}/key/kernel",   "attention.key.weight", "d h e -> (h e) d"),
+        (f"{attention}/key/bias",     "attention.key.bias", "h e -> (h e)"),
+        (f"{attention}/value/kernel", "attention.value.weight", "d h e -> (h e) d"),
+        (f"{attention}/value/bias",   "attention.value.bias", "h e -> (h e)"),
+        (f"{attention}/out/kernel",   "attention.out.weight", "h e d -> d (h e)"),
+        (f"{attention}/out/bias",     "attention.out.bias", "d -> d"),
+        (f"{norm2}/scale",            "norm2.weight", "d -> d"),
+        (f"{norm2}/bias",             "norm2.bias", "d -> d"),
+        (f"{mlp}/Dense_0/kernel",     "mlp.fc1.weight", "i o -> o i"),
+        (f"{mlp}/Dense_0/bias",       "mlp.fc1.bias", "d -> d"),
+        (f"{mlp}/Dense_1/kernel",     "mlp.fc2.weight", "i o -> o i"),
+        (f"{mlp}/Dense_1/bias",       "mlp.fc2.bias", "d -> d"),
+    )  # fmt: skip
+    apart = [(f"Transformer/encoderblock_{{L}}/{name}", f"blocks.{{L}}.{ours}", axes) for name, ours, axes in block]
+    stacked = [
+        (f"Transformer/encoderblock/{name}", f"blocks.{{L}}.{ours}", "l " + axes.replace("-> ", "-> l "))
+        for name, ours, axes in block
+    ]
+    return rules(
+        ("cls",                            "class_token", TOKEN),
+        (positions,                        "positions", TOKENS),
+        ("embedding/kernel",               "patch_embedding.projection.weight", "p q c d -> d (c p q)"),
+        ("embedding/bias",                 "patch_embedding.projection.bias"),
+        *apart,
+        *stacked,
+        ("Transformer/encoder_norm/scale", "norm.weight"),
+        ("Transformer/encoder_norm/bias",  "norm.bias"),
+        ("head/kernel",                    "head.weight", "i o -> o i"),
+        ("head/bias",                      "head.bias"),
+    )  # fmt: skip
+
+
+SCIPY_ZOOM = Resize("bilinear", corners=True)
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "transformers",
@@ -146,5 +252,58 @@ LAYOUTS: tuple[Layout, ...] = (
         rules=TRANSFORMERS,
         dropped=("pooler.dense.*", "embeddings.mask_token"),
         eps=1e-12,
+    ),
+    Layout(
+        "timm",
+        signs=("patch_embed.proj.weight",),
+        rules=TIMM,
+        dropped=("pre_logits.*",),  # as timm itself does: see `checkpoint_filter_fn` in its vision_transformer.py
+        pooled_norm="fc_norm.weight",
+        preprocess="timm",
+        resize=Resize("bicubic", antialias=True),
+    ),
+    Layout(
+        "torchvision",
+        signs=("conv_proj.weight",),
+        rules=TORCHVISION,
+        preprocess="torchvision",
+        resize=Resize("bicubic", corners=True),
+    ),
+    Layout(
+        "vit_jax",
+        signs=("Transformer/posembed_input/pos_embedding",),
+        prefixes=("opt/target/", "params/"),
+        rules=flax(
+            positions="Transformer/posembed_input/pos_embedding",
+            attention="MultiHeadDotProductAttention_1",
+            mlp="MlpBlock_3",
+            norm2="LayerNorm_2",
+        ),
+        dropped=("opt/*", "pre_logits/*"),  # the optimiser's state
+        gelu="tanh",
+        resize=SCIPY_ZOOM,
+    ),
+    Layout(
+        "big_vision",
+        signs=("embedding/kernel",),
+        prefixes=("params/img/", "params/"),
+        rules=flax(
+            positions="pos_embedding",
+            attention="MultiHeadDotProductAttention_0",
+            mlp="MlpBlock_0",
+            norm2="LayerNorm_1",
+        ),
+        dropped=("opt/*", "pre_logits/*"),
+        gelu="tanh",
+        resize=SCIPY_ZOOM,
+    ),
+    Layout(
+        "vit-pytorch",
+        signs=("to_patch_embedding.2.weight",),
+        rules=VIT_PYTORCH,
+        eps=1e-5,
+        mean="mean_all",
+        bare_attention=True,
+        either_pooling=True,
     ),
 )

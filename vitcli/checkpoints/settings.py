@@ -41,16 +41,21 @@ POOLINGS: dict[str, Literal["cls", "mean"]] = {
 
 @dataclass(slots=True)
 class Settings:
-    """What was said, None where nothing was. `warnings` tells what was said in vain."""
+    """What was said, None where nothing was. `warnings` tells what was said in vain.
+
+    `given_heads` and `given_pooling` are the user's word, which comes before the files'.
+    """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
+    given_heads: int | None = None
+    given_pooling: Literal["cls", "mean"] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def beside(cls, folder: Path) -> Settings:
+    def beside(cls, folder: Path, heads: int | None = None, pooling: Literal["cls", "mean"] | None = None) -> Settings:
         """The `config.json` and `preprocessor_config.json` of a folder, as far as they are there and readable."""
-        settings = cls()
+        settings = cls(given_heads=heads, given_pooling=pooling)
         settings.config = settings._read(folder / "config.json") or {}
         settings.processor = settings._read(folder / "preprocessor_config.json")
         return settings
@@ -115,6 +120,8 @@ class Settings:
     @property
     def pooling(self) -> Literal["cls", "mean"] | None:
         """How tokens are pooled. Raises CheckpointError for a way that is not built here."""
+        if self.given_pooling is not None:
+            return self.given_pooling
         # an empty string is what timm writes for a model that does not pool
         name = self.first("global_pool", "pooling", "pool", sound=lambda v: isinstance(v, str), expected="name")
         if name and name not in POOLINGS:
