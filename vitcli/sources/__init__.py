@@ -1,19 +1,41 @@
 """What the user named -> a lazy stream of inputs, in the order named, one for each time it was named.
 
-    file            itself, whatever its ending
-    folder          the pictures in it (see `folders`)
+    cat.jpg            a file: an input whatever its ending
+    photos/            a folder: the pictures in it, in natural order (`folders` says which)
+    'photos/**/*.jpg'  a pattern, for shells that expand none, unless a file has that very name (`lists`)
+    shard.tar, a.zip   an archive: the pictures in it, named `shard.tar!/dir/a.jpg`; that name alone is one (`archives`)
+    https://...        a picture on a server (`web`)
+    @list.txt          the names in a file, one a line, taken as above but neither patterns nor lists
+                       (a file that is really called @list.txt is ./@list.txt)
+    -                  the same from stdin
 
-Nothing is opened here but folders: a file that is missing, a FIFO or unreadable becomes an `Input` with
-its `failure`, so that it has its row.
+A name that stands for nothing readable becomes an `Input` with its `failure`, so that it has its row: missing,
+unreadable, a FIFO, socket or device (never opened, as that can block for ever), a broken archive, a silent server.
+Only an empty folder or pattern of folders gives no input at all.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
+from vitcli.errors import UsageError
 from vitcli.sources.folders import Walk, walk
-from vitcli.sources.given import MAX_BYTES, PICTURES, Input, is_picture, regular
+from vitcli.sources.given import (
+    MAX_BYTES,
+    PICTURES,
+    Input,
+    failed,
+    is_archive,
+    is_picture,
+    is_url,
+    refused,
+    regular,
+    split_member,
+)
+from vitcli.sources.lists import is_pattern, matching, names_in
 
 __all__ = ["Input", "inputs", "is_picture", "MAX_BYTES", "PICTURES"]
 
@@ -24,11 +46,82 @@ def inputs(
     recursive: bool = True,
     hidden: bool = False,
     follow_links: bool = False,
+    nul: bool = False,
+    stdin_image: bool = False,
+    stdin: BinaryIO | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Iterator[Input]:
-    """Every input that `names` stand for, one at a time."""
+    """Every input that `names` stand for, one at a time.
+
+    `nul`: names on stdin end with NUL (`find -print0`) instead of a newline. `stdin_image`: the bytes of one picture
+    are on stdin; it comes first and is named "-". `stdin` replaces the standard one. `max_bytes` bounds a picture that
+    is held in memory. Raises UsageError when stdin is named twice.
+    """
+    names = list(names)
+    if names.count("-") + stdin_image > 1:
+        raise UsageError("Stdin can be read once: name '-' once, and not together with --stdin-image.")
     how = Walk(recursive, hidden, follow_links)
-    for name in names:
-        if os.path.isdir(name):
-            yield from walk(name, how)
-        else:
-            yield regular(name)
+    separator = b"\0" if nul else b"\n"
+
+    def expanded() -> Iterator[Input]:
+        if stdin_image:
+            yield from_stdin(stdin or sys.stdin.buffer, max_bytes)
+        for name in names:
+            if name == "-":
+                for listed in names_in(stdin or sys.stdin.buffer, separator):
+                    yield from named(listed, how, max_bytes)
+            elif name.startswith("@") and len(name) > 1:
+                yield from from_list(name, how, max_bytes)
+            elif is_pattern(name) and not is_url(name):
+                yield from from_pattern(name, how, max_bytes)
+            else:
+                yield from named(name, how, max_bytes)
+
+    return expanded()
+
+
+def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
+    """The inputs that one name stands for, once patterns and lists are expanded."""
+    if is_url(name):
+        from vitcli.sources import web  # imported when needed, like archives: a few pictures should not wait for it
+
+        yield web.fetch(name, max_bytes)
+    elif os.path.isdir(name):
+        yield from walk(name, how)
+    elif is_archive(name) or split_member(name):
+        from vitcli.sources import archives
+
+        pack, member = split_member(name) or (name, None)
+        file = regular(pack)
+        yield from [file] if file.failure else archives.members(file, how, max_bytes, only=member)
+    else:
+        yield regular(name)
+
+
+def from_list(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
+    """The inputs named in the file behind the `@`."""
+    try:
+        with open(name[1:], "rb") as stream:
+            for listed in names_in(stream):
+                yield from named(listed, how, max_bytes)
+    except OSError as error:
+        why = refused(name[1:], error).failure
+        yield failed(name, why.error if why else "unreadable", f"The list cannot be read: {error.strerror}.")
+
+
+def from_pattern(pattern: str, how: Walk, max_bytes: int) -> Iterator[Input]:
+    """The inputs that match a pattern."""
+    found = False
+    for name in matching(pattern, how):
+        found = True
+        yield from named(name, how, max_bytes)
+    if not found:
+        yield failed(pattern, "missing", "No file has this name or matches this pattern.")
+
+
+def from_stdin(stream: BinaryIO, max_bytes: int) -> Input:
+    """One picture's bytes from stdin."""
+    data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        return failed("-", "too_large", f"The picture on stdin is larger than {max_bytes >> 20} MiB.")
+    return Input("-", data=data, size=len(data))

@@ -15,6 +15,8 @@ PICTURES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jxl",
 })  # fmt: skip
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+MARK = "!/"  # between the name of an archive and that of a member
 MAX_BYTES = 64 << 20  # of one picture that is held in memory: from stdin, an archive or a server
 
 
@@ -37,6 +39,24 @@ class Input:
 def is_picture(name: str) -> bool:
     """Whether a file of this name is taken for a picture."""
     return os.path.splitext(name)[1].lower() in PICTURES
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of this name is opened as an archive."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is fetched instead of opened."""
+    return name[:8].lower().startswith(("http://", "https://"))
+
+
+def split_member(name: str) -> tuple[str, str] | None:
+    """`"shard.tar!/dir/a.jpg"` -> `("shard.tar", "dir/a.jpg")` if there is such an archive and no such file."""
+    archive, mark, member = name.partition(MARK)
+    if mark and member and is_archive(archive) and os.path.isfile(archive) and not os.path.lexists(name):
+        return archive, member
+    return None
 
 
 def failed(name: str, error: str, message: str) -> Input:

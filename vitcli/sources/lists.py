@@ -1,0 +1,80 @@
+"""Names from lists (`@list.txt`, stdin) and from patterns for shells that expand none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import BinaryIO
+
+from vitcli.sources.folders import Walk, entries, is_folder
+
+PIECE = 1 << 16  # bytes read at a time
+
+
+def names_in(stream: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
+    """The names in a list, exactly, as soon as they arrive. Empty ones are left out.
+
+    In a list of lines, the carriage return that ends every line of a Windows editor is no part of the name, unless a
+    file of that very name exists.
+    """
+    rest = b""
+    read = getattr(stream, "read1", stream.read)  # read1 does not wait for a full piece
+    while piece := read(PIECE):
+        *whole, rest = (rest + piece).split(separator)
+        yield from (as_name(name, separator) for name in whole if name)
+    if rest:
+        yield as_name(rest, separator)
+
+
+def as_name(name: bytes, separator: bytes) -> str:
+    """The bytes of a name as Python and the rows know it."""
+    if separator == b"\n" and name.endswith(b"\r") and not os.path.lexists(name):
+        name = name[:-1]
+    return os.fsdecode(name)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name is to be expanded: it has `*`, `?` or `[`, and nothing of that exact name exists."""
+    return any(mark in name for mark in "*?[") and not os.path.lexists(name)
+
+
+def matching(pattern: str, how: Walk) -> Iterator[str]:
+    """What a pattern stands for, in natural order: `*`, `?`, `[a-z]`, and `**` for any depth of folders.
+
+    Hidden names match only a part that begins with a dot, or with `--hidden`. A folder that cannot be read has none.
+    """
+    root = os.path.join(os.path.splitdrive(pattern)[0], os.sep) if os.path.isabs(pattern) else ""
+    parts = [part for part in pattern.removeprefix(root).split(os.sep) if part]
+    yield from below(root, parts, how)
+
+
+def below(base: str, parts: list[str], how: Walk) -> Iterator[str]:
+    """The names under `base` that match the parts of a pattern."""
+    if not parts:
+        if base:
+            yield base
+        return
+    part, *rest = parts
+    if part == "**":
+        while rest[:1] == ["**"]:
+            rest = rest[1:]
+        yield from below(base, rest, how)
+        if not rest:
+            return  # `folder/**` is the folder, which is walked
+    elif not any(mark in part for mark in "*?["):
+        if os.path.lexists(os.path.join(base, part)):
+            yield from below(os.path.join(base, part), rest, how)
+        return
+    try:
+        for entry in entries(base or os.curdir):
+            if entry.name.startswith(".") and not how.hidden and not part.startswith("."):
+                continue
+            name = os.path.join(base, entry.name)
+            if part == "**":
+                if is_folder(entry) and (how.follow_links or not entry.is_symlink()):
+                    yield from below(name, parts, how)
+            elif fnmatchcase(entry.name, part) and (not rest or is_folder(entry)):
+                yield from below(name, rest, how)
+    except OSError:
+        return
