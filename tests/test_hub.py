@@ -37,24 +37,34 @@ import json, sys
 from dataclasses import asdict
 from vitcli import hub
 from vitcli.errors import VitError
-try:
-    snapshot = hub.download(*json.loads(sys.argv[1]), **json.loads(sys.argv[2]))
-    print(json.dumps(asdict(snapshot), default=str))
-except VitError as error:
-    print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+for names, options in json.loads(sys.argv[1]):
+    try:
+        print(json.dumps(asdict(hub.download(*names, **options)), default=str))
+    except VitError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 """
 
 
-def download(hub: Hub, *args: str, env: dict[str, str] | None = None, **options: bool) -> dict[str, Any]:
-    """What `hub.download` returns or raises, in a process of its own; nothing else may be said."""
-    command = [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(args), json.dumps(options)]
+def downloads(hub: Hub, *names: str, env: dict[str, str] | None = None, before: str = "") -> list[dict[str, Any]]:
+    """What `hub.download` returns or raises for each name, in one process of its own; nothing else may be said."""
+    return run(hub, [((name,), {}) for name in names], env or {}, before)
+
+
+def download(
+    hub: Hub, *names: str, env: dict[str, str] | None = None, before: str = "", **options: bool
+) -> dict[str, Any]:
+    """The same for one model. `before` is Python to run first."""
+    return run(hub, [(names, options)], env or {}, before)[0]
+
+
+def run(hub: Hub, calls: list[Any], env: dict[str, str], before: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        command, env={**os.environ, **hub.env, **(env or {})}, capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-W", "error", "-c", before + DRIVER, json.dumps(calls)],
+        env={**os.environ, **hub.env, **env}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "the client's own logs and bars stay away from a pipe"
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def files(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -129,14 +139,15 @@ def test_shards_come_with_their_index(here: Hub) -> None:
         vit_hub.locate("acme/sharded")
 
 
-@pytest.mark.parametrize("name", ["../../config.json", "/etc/passwd", "..", "sub\\..\\x"])
-def test_an_index_cannot_name_files_outside_its_folder(here: Hub, name: str) -> None:
-    index = json.dumps({"weight_map": {"a": name}}).encode()
-    here.add("acme/evil", {"config.json": b"{}", "model.safetensors.index.json": index, name: b"evil"})
-    result = download(here, "acme/evil")
-    assert result["error"] == "Corrupt"
-    assert "outside" in result["message"] or "leave the folder" in result["message"]
-    assert not any("evil" in r.path for r in here.downloads() if "index" not in r.path and "config" not in r.path)
+def test_an_index_cannot_name_files_outside_its_folder(here: Hub) -> None:
+    evil = ["../../config.json", "/etc/passwd", "..", "sub\\..\\x", ""]
+    for number, name in enumerate(evil):
+        index = json.dumps({"weight_map": {"a": name}}).encode()
+        here.add(f"acme/evil{number}", {"config.json": b"{}", "model.safetensors.index.json": index, name: b"evil"})
+    for result in downloads(here, *(f"acme/evil{number}" for number in range(len(evil)))):
+        assert result["error"] == "Corrupt"
+        assert "leave the folder" in result["message"]
+    assert {r.path.rsplit("/", 1)[1] for r in here.downloads()} == {"config.json", "model.safetensors.index.json"}
 
 
 def test_a_shard_that_the_repository_lacks_is_named(here: Hub) -> None:
@@ -176,10 +187,9 @@ def test_a_repository_without_weights_is_refused_by_name(here: Hub) -> None:
 def test_branches_tags_and_commits_can_be_named(here: Hub) -> None:
     commit = here.add("acme/tiny", FILES)
     here.repositories["acme/tiny"].commits["v1.0"] = commit
-    for revision in ("v1.0", commit, "main"):
-        assert download(here, f"acme/tiny@{revision}")["revision"] == commit
-        assert vit_hub.locate("acme/tiny", revision).name == commit
-    assert download(here, "acme/tiny", "v1.0")["revision"] == commit
+    results = downloads(here, "acme/tiny@v1.0", f"acme/tiny@{commit}", "acme/tiny@main")
+    assert [result["revision"] for result in results] == [commit] * 3
+    assert [vit_hub.locate("acme/tiny", revision).name for revision in ("v1.0", commit, "main")] == [commit] * 3
 
 
 def test_a_branch_that_moved_on_is_followed_with_force_only(here: Hub) -> None:
@@ -230,31 +240,29 @@ def test_wrong_bytes_in_a_small_file_are_refused_too(here: Hub) -> None:
     assert kept(here) & {"config.json"} == set()
 
 
-@pytest.mark.parametrize("change", [lambda data: data[:-7], lambda data: data + b"more"], ids=["shorter", "longer"])
-def test_a_wrong_size_is_refused_and_not_kept(here: Hub, change: Any) -> None:
-    here.add("acme/tiny", FILES)
-    here.fault("model.safetensors", body=change)
-    result = download(here, "acme/tiny")
-    assert result["error"] == "Corrupt"
-    assert "size" in result["message"] or "bytes" in result["message"]
-    assert kept(here) & {"model.safetensors", sha256(WEIGHTS)} == set()
+def test_a_wrong_size_is_refused_and_not_kept(here: Hub) -> None:
+    for name, change in {"short": lambda data: data[:-7], "long": lambda data: data + b"more"}.items():
+        here.add(f"acme/{name}", {**FILES, "model.safetensors": name.encode() + WEIGHTS})
+        here.fault(f"{sha256(name.encode() + WEIGHTS)}/model.safetensors", body=change)
+    for result in downloads(here, "acme/short", "acme/long"):
+        assert result["error"] == "Corrupt"
+        assert "size" in result["message"] or "bytes" in result["message"]
+    assert kept(here) == {"config.json", "preprocessor_config.json"} | {
+        git_sha1(FILES[name]) for name in ("config.json", "preprocessor_config.json")
+    }
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 346293852\n", "git-lfs pointer"),
-        (b"\n<!DOCTYPE html>\n<html><body>Log in</body></html>", "HTML page"),
-    ],
-)
-def test_a_pointer_or_a_page_in_place_of_weights_is_recognised(here: Hub, content: bytes, said: str) -> None:
-    here.add("acme/tiny", {**FILES, "model.safetensors": content})
-    result = download(here, "acme/tiny")
-    assert result["error"] == "Corrupt"
-    assert said in result["message"]
-    assert "model.safetensors" not in kept(here)
-    with pytest.raises(NotDownloaded):
-        vit_hub.locate("acme/tiny")
+def test_a_pointer_or_a_page_in_place_of_weights_is_recognised(here: Hub) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 346293852\n"
+    here.add("acme/pointer", {**FILES, "model.safetensors": pointer})
+    here.add("acme/page", {**FILES, "model.safetensors": b"\n<!DOCTYPE html>\n<html><body>Log in</body></html>"})
+    results = downloads(here, "acme/pointer", "acme/page")
+    assert [result["error"] for result in results] == ["Corrupt", "Corrupt"]
+    assert "git-lfs pointer" in results[0]["message"]
+    assert "HTML page" in results[1]["message"]
+    for name in ("acme/pointer", "acme/page"):
+        with pytest.raises(NotDownloaded):
+            vit_hub.locate(name)
 
 
 def test_a_file_that_went_bad_in_the_cache_is_replaced(here: Hub) -> None:
@@ -320,27 +328,30 @@ def test_a_cache_of_copies_is_verified_by_asking_the_hub(here: Hub) -> None:
     assert path.read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "said"),
-    [
-        ({"status": 503}, "Unreachable", "503"),
-        ({"status": 500}, "Unreachable", "500"),
-        ({"status": 429}, "Unreachable", "429"),
-        ({"status": 401}, "Denied", "HF_TOKEN"),
-        ({"status": 403}, "Denied", "HF_TOKEN"),
-        ({"status": 404}, "NotFound", "HF_ENDPOINT"),
-        ({"sleep": 3.0}, "Unreachable", "in time"),
-        ({"body": lambda data: b"<html>Welcome to the hotel</html>"}, "Unreachable", "HF_ENDPOINT"),
-        ({"body": lambda data: b'{"id": "acme/tiny"}'}, "Unreachable", "HF_ENDPOINT"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)
-def test_a_server_in_trouble_is_one_clear_sentence(here: Hub, fault: dict[str, Any], error: str, said: str) -> None:
-    here.add("acme/tiny", FILES)
-    here.fault("/revision/main", times=-1, **fault)
-    result = download(here, "acme/tiny", env={"HF_HUB_ETAG_TIMEOUT": "1"})
-    assert (result["error"], said in result["message"]) == (error, True), result
-    assert "\n" not in result["message"]
+TROUBLE: list[tuple[dict[str, Any], str, str]] = [
+    ({"status": 503}, "Unreachable", "503"),
+    ({"status": 500}, "Unreachable", "500"),
+    ({"status": 429}, "Unreachable", "429"),
+    ({"status": 401}, "Denied", "HF_TOKEN"),
+    ({"status": 403}, "Denied", "HF_TOKEN"),
+    ({"status": 404}, "NotFound", "HF_ENDPOINT"),
+    ({"sleep": 2.0}, "Unreachable", "in time"),
+    ({"cut": 10}, "Unreachable", "network"),
+    ({"body": lambda data: b"<html>Welcome to the hotel</html>"}, "Unreachable", "HF_ENDPOINT"),
+    ({"body": lambda data: b'{"id": "acme/tiny"}'}, "Unreachable", "HF_ENDPOINT"),
+    ({"body": lambda data: b"[]"}, "Unreachable", "HF_ENDPOINT"),
+]
+
+
+def test_a_server_in_trouble_is_one_clear_sentence(here: Hub) -> None:
+    names = [f"acme/trouble{number}" for number in range(len(TROUBLE))]
+    for name, (fault, _, _) in zip(names, TROUBLE, strict=True):
+        here.add(name, FILES)
+        here.fault(f"{name}/revision/main", times=-1, **fault)
+    results = downloads(here, *names, env={"HF_HUB_ETAG_TIMEOUT": "1"})
+    for result, (fault, error, said) in zip(results, TROUBLE, strict=True):
+        assert (result["error"], said in result["message"]) == (error, True), (fault, result)
+        assert "\n" not in result["message"]
     assert kept(here) == set()
 
 
@@ -433,10 +444,9 @@ LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE")
-def test_a_full_disk_is_said_and_leaves_nothing(here: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(here: Hub) -> None:
     here.add("acme/tiny", FILES)
-    monkeypatch.setattr(sys.modules[__name__], "DRIVER", LIMITED + DRIVER)
-    result = download(here, "acme/tiny")
+    result = download(here, "acme/tiny", before=LIMITED)
     assert result["error"] == "HubError"
     assert "No room" in result["message"]
     assert "HF_HOME" in result["message"]
@@ -444,11 +454,10 @@ def test_a_full_disk_is_said_and_leaves_nothing(here: Hub, monkeypatch: pytest.M
     assert not list(here.cache.rglob("*.incomplete"))
 
 
-def test_too_little_space_is_said_before_anything_is_fetched(here: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_said_before_anything_is_fetched(here: Hub) -> None:
     here.add("acme/tiny", FILES)
     full = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000)\n"
-    monkeypatch.setattr(sys.modules[__name__], "DRIVER", full + DRIVER)
-    result = download(here, "acme/tiny")
+    result = download(here, "acme/tiny", before=full)
     assert result["error"] == "HubError"
     assert "needs 1 MB" in result["message"]
     assert here.downloads() == []

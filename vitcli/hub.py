@@ -206,10 +206,13 @@ def _ask(model: catalog.Model, revision: str) -> ModelInfo:
     api = HfApi(endpoint=_endpoint(), library_name="vitcli", library_version=__version__)
     # without one the client would wait for ever on a server that accepts and then says nothing
     timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or 10)
-    info = api.model_info(model.repository, revision=revision, files_metadata=True, timeout=timeout)
-    if not COMMIT.fullmatch(info.sha or ""):
-        raise Unreachable(f"{_endpoint()} does not answer as a hub does: it names no commit. Is HF_ENDPOINT right?")
-    return info
+    try:
+        info = api.model_info(model.repository, revision=revision, files_metadata=True, timeout=timeout)
+        if COMMIT.fullmatch(str(info.sha)):
+            return info
+    except (TypeError, KeyError, AttributeError):  # JSON, but not what a hub says
+        pass
+    raise Unreachable(f"{_endpoint()} does not answer as a hub does: it names no commit. Is HF_ENDPOINT right?")
 
 
 def _listing(info: ModelInfo) -> dict[str, Expected]:
