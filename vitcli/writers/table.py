@@ -1,33 +1,33 @@
-"""The table for people, printed as it goes: pictures as sections, their labels as rows, scores as bars.
+"""The table for people, printed as it goes: one row for each picture, its labels below each other with bars.
 
-On a terminal, in colour and in as many columns as it has:
+    Picture                 #  Label                              Score
+    ────────────────────────────────────────────────────────────────────────────
+    photos/cat.jpg          1  Egyptian cat                      73.9 %  ━━━━━━━
+    451 × 300               2  tabby                             10.2 %  ━
+    ────────────────────────────────────────────────────────────────────────────
+    photos/broken.jpg       ✗  truncated: the file ends before the picture does.
 
-    ── photos/cat.jpg ──────────────────────────────────────────── 451 × 300 ──
-      1  Egyptian cat                      73.9 %  ━━━━━━━━━━━━━━━━━━━━━━
-      2  tabby                             10.2 %  ━━━
-
-With `--topk 1` a picture is one line. On a pipe and in a file there are no colours, lines or bars, and no name is
-shortened. Widths depend on the terminal alone, never on the rows, so what is printed piece by piece stands alike.
+Widths depend on the terminal alone, so that what is printed later stands under what was printed before. On a pipe and
+in a file there are no colours and no bars, and nothing is shortened.
 """
 
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vitcli.errors import OutputError
-from vitcli.results import Failure, Label, Result
+from vitcli.results import Failure, Result
 from vitcli.writers.base import Options, Writer
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-MAX_LABEL = 44  # columns; the longest of the 1000 simple ImageNet names has 43
-MAX_BAR = 60
-SCORE = 8  # columns of "100.0 %" and a space
+PIPE_WIDTH = 100  # columns where there is no terminal to say
+TAKEN = 21  # columns of rank, score and the gaps of five columns
 
 
 class Table(Writer):
@@ -52,111 +52,34 @@ class Table(Writer):
                 raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
         self.console = Console(file=file, highlight=False, emoji=False, markup=False)
         self.plain = not self.console.is_terminal
-        self.encoding = self.console.encoding
-        ascii_only = not self.encoding.lower().startswith("utf")
-        self.marks = ("-", "#", "#", "x", "...") if ascii_only else ("─", "━", "╸", "✗", "…")
-        self.width = max(40, self.console.width)
-        # a terminal of 80 columns gives labels 37 and bars 29, one of 200 gives labels 44 and bars 60
-        self.label = min(MAX_LABEL, (self.width - 6) // 2)
-        self.bar = 0 if self.plain else max(0, min(MAX_BAR, self.width - 6 - self.label - SCORE - 3))
-        self.lines: list[Text] = []
+        if self.plain:
+            self.console.width = PIPE_WIDTH
+        # 80 columns give pictures 19, labels 30 and bars 10; 160 and more give them 50, 50 and 40, all they need
+        width = max(40, self.console.width)
+        self.bar = 0 if self.plain else min(40, width // 8)
+        self.picture = min(50, (width - self.bar - TAKEN) * 2 // 5)
+        self.label = min(50, width - self.bar - TAKEN - self.picture)
+        self.console.width = TAKEN + self.picture + self.label + self.bar
+        self.started = False
+        self.rows: list[Result] = []
 
     def add(self, result: Result) -> None:
-        if self.options.topk == 1 and not self.plain:
-            self.lines += self.one_line(result)
-        else:
-            self.lines += self.section(result)
-
-    def section(self, result: Result) -> list[Text]:
-        """A picture's name, then a line for each of its labels."""
-        from rich.text import Text
-
-        rows = [self.title(result)]
-        if isinstance(result, Failure):
-            reason = textwrap.wrap(f"{visible(result.error)}: {visible(result.message)}", self.span() - 7) or [""]
-            mark = "failed  " if self.plain else f"{self.marks[3]}  "
-            rows += [Text(f"  {mark if i == 0 else ' ' * len(mark)}{line}", "red") for i, line in enumerate(reason)]
-        else:
-            rows += [
-                Text.assemble((f"  {rank:>2}  ", "dim"), *self.scored(label, rank == 1, self.label, self.bar))
-                for rank, label in enumerate(result.top, 1)
-            ] or [Text("      nothing above the threshold", "dim")]
-        return [*rows, Text()]
-
-    def title(self, result: Result) -> Text:
-        """The line that opens a section."""
-        from rich.cells import cell_len
-        from rich.text import Text
-
-        if self.plain:
-            return Text(self.written(result.path))
-        line = self.marks[0]
-        about = details(result)
-        about = f" {self.shortened(about, self.span() // 2)} {line * 2}" if about else ""
-        name = self.shortened(result.path, self.span() - 5 - len(about))
-        fill = line * max(0, self.span() - 5 - cell_len(name) - len(about))
-        colour = "bold red" if isinstance(result, Failure) else "bold"
-        return Text.assemble((f"{line * 2} ", "dim"), (name, colour), (f" {fill}{line}{about}", "dim"))
-
-    def one_line(self, result: Result) -> list[Text]:
-        """A picture and its best label."""
-        from rich.text import Text
-
-        bar = min(24, self.width // 6)
-        label = min(32, self.width // 4)
-        space = self.span() - bar - label - SCORE - 5
-        name = self.shortened(result.path, space)
-        name = name + " " * (space - width_of(name)) + "  "
-        if isinstance(result, Failure):
-            reason = f"{visible(result.error)}: {visible(result.message)}"
-            lines = textwrap.wrap(reason, self.span() - space - 4) or [""]
-            first = Text.assemble((name, "red"), (f"{self.marks[3]} {lines[0]}", "red"))
-            return [first, *(Text(" " * (space + 4) + line, "red") for line in lines[1:])]
-        if not result.top:
-            return [Text.assemble(name, ("nothing above the threshold", "dim"))]
-        return [Text.assemble(name, *self.scored(result.top[0], True, label, bar))]
-
-    def scored(self, label: Label, best: bool, width: int, bar: int) -> list[tuple[str, str]]:
-        """A label, its score and its bar, in columns."""
-        name = self.written(label.label) if self.plain else self.shortened(label.label, width)
-        colour = "green" if best else "cyan"
-        columns = [(f"{name}{' ' * (width - width_of(name))}", "bold" if best else ""), (score(label.score), "")]
-        if bar and 0 <= label.score <= 1:
-            full, half = divmod(round(2 * bar * label.score), 2)
-            columns.append(("  " + self.marks[1] * full + self.marks[2] * half, colour))
-        return columns
-
-    def span(self) -> int:
-        """Columns of a whole line."""
-        return min(self.width - 1, 6 + self.label + SCORE + 3 + self.bar) if self.bar else 78
-
-    def written(self, text: str) -> str:
-        """Text that this terminal can show."""
-        return visible(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
-
-    def shortened(self, text: str, width: int) -> str:
-        """Text in at most `width` columns: the middle goes, the end, where names differ, stays."""
-        from rich.cells import set_cell_size
-
-        text, mark = self.written(text), self.marks[4]
-        if width_of(text) <= width:
-            return text
-        head = max(1, (width - len(mark)) // 3)
-        tail = width - head - len(mark)
-        end = text
-        while width_of(end) > tail:
-            end = end[max(1, len(end) - tail) :] if len(end) > tail else end[1:]
-        return set_cell_size(text, head).rstrip() + mark + end
+        self.rows.append(result)
 
     def push(self) -> None:
-        from rich.text import Text
-
-        lines, self.lines = self.lines, []
-        if not lines:
+        if not self.rows:
             return
+        from rich.rule import Rule
+
+        table = self.empty(header=not self.started)
+        for result in self.rows:
+            table.add_row(*self.cells(result))
         try:
-            self.console.print(Text("\n").join(lines), no_wrap=True, overflow="ignore", crop=False)
+            if self.started:
+                self.console.print(Rule(style="dim"))
+            self.console.print(table)
             self.console.file.flush()
+            self.rows, self.started = [], True
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -167,6 +90,59 @@ class Table(Writer):
         if self.path is not None:
             self.console.file.close()
 
+    def empty(self, header: bool) -> RichTable:
+        """A table of this output's columns, without rows."""
+        from rich import box
+        from rich.table import Table as RichTable
+
+        table = RichTable(
+            box=box.HORIZONTALS, show_header=header, show_edge=False, show_lines=True, pad_edge=False,
+            header_style="dim", border_style="dim",
+        )  # fmt: skip
+        table.add_column("Picture", width=self.picture, overflow="fold")
+        table.add_column("#", width=2, justify="right")
+        table.add_column("Label", width=self.label, overflow="fold")
+        table.add_column("Score", width=7, justify="right")
+        if self.bar:
+            table.add_column("", width=self.bar)
+        return table
+
+    def cells(self, result: Result) -> list[Text]:
+        """One picture with all its labels, or with what is wrong with it."""
+        from rich.text import Text
+
+        name = visible(result.path)
+        if isinstance(result, Failure):
+            message = Text(visible(f"{result.error}: {result.message}"), "red")
+            return [Text(name, "bold red"), Text("✗", "bold red"), message]
+        picture = Text(name, "bold")
+        if len(result.top) > 1:  # with one label for each picture, a picture is one line
+            picture.append(f"\n{result.size[0]} × {result.size[1]}", "not bold dim")
+            picture.append("".join(f"\n{visible(note)}" for note in result.notes), "not bold dim")
+        styles = ["bold", *[""] * len(result.top)]
+        labels = [Text(visible(top.label), style) for top, style in zip(result.top, styles, strict=False)]
+        if not self.plain:
+            for label in labels:
+                label.truncate(self.label, overflow="ellipsis")
+        lines = Text("\n").join
+        columns = [
+            picture,
+            lines(Text(str(rank), "dim") for rank in range(1, len(result.top) + 1)),
+            lines(labels) if labels else Text("nothing above the threshold", "dim"),
+            lines(Text(score(top.score)) for top in result.top),
+        ]
+        if self.bar:
+            colours = ["green", *["cyan"] * len(result.top)]
+            columns.append(lines(self.drawn(t.score, c) for t, c in zip(result.top, colours, strict=False)))
+        return columns
+
+    def drawn(self, value: float, colour: str) -> Text:
+        """A bar as long as a score; none for what is no share of one (regression)."""
+        from rich.text import Text
+
+        full, half = divmod(round(2 * self.bar * value), 2) if 0 <= value <= 1 else (0, 0)
+        return Text("━" * full + "╸" * half, colour)
+
 
 def visible(text: str) -> str:
     """File names are data: what would move the cursor, change direction or hide is shown as an escape, never obeyed."""
@@ -174,22 +150,8 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def width_of(text: str) -> int:
-    """Columns a text takes on a terminal."""
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def details(result: Result) -> str:
-    """What is worth knowing about a picture besides its labels."""
-    if isinstance(result, Failure):
-        return ""
-    return visible(", ".join([f"{result.size[0]} × {result.size[1]}", *result.notes]))
-
-
 def score(value: float) -> str:
-    """`73.9 %`, in SCORE columns; a score that is no share of one (regression) as it is."""
+    """`73.9 %`; a score that is no share of one (regression) as it is."""
     if not 0 <= value <= 1:
-        return f"{value:>{SCORE}.4g}"
-    return f"{'<0.1' if 0 < value < 0.0005 else f'{100 * value:.1f}'} %".rjust(SCORE)
+        return f"{value:.4g}"
+    return f"{'<0.1' if 0 < value < 0.0005 else f'{100 * value:.1f}'} %"
