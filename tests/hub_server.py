@@ -36,6 +36,7 @@ class Repository:
     commits: dict[str, str]  # branch, tag or commit -> commit
     token: str | None = None  # who has it may read
     gated: bool = False
+    xet: bool = False  # say that large files are in Xet storage, which is not there
 
 
 @dataclass
@@ -86,14 +87,14 @@ class Hub:
 
     def add(
         self, name: str, files: Path | Mapping[str, bytes], *, revision: str | None = None,
-        token: str | None = None, gated: bool = False,
+        token: str | None = None, gated: bool = False, xet: bool = False,
     ) -> str:  # fmt: skip
         """Put a repository on the hub; returns its commit, which `revision` (40 hex digits) can choose."""
         if isinstance(files, Path):
             files = {p.relative_to(files).as_posix(): p.read_bytes() for p in files.rglob("*") if p.is_file()}
         content = "".join(f"{n} {sha256(d)}\n" for n, d in sorted(files.items())).encode()
         commit = revision or hashlib.sha1(name.encode() + content).hexdigest()
-        self.repositories[name] = Repository(dict(files), {"main": commit, commit: commit}, token, gated)
+        self.repositories[name] = Repository(dict(files), {"main": commit, commit: commit}, token, gated, xet)
         return commit
 
     def fault(self, path: str, *, times: int = 1, **how: object) -> None:
@@ -199,6 +200,9 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
                 self.send(404, b"Entry not found", {**headers, "X-Error-Code": "EntryNotFound"})
             elif file.endswith(LFS):
                 headers |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{sha256(data)}"'}
+                if repository.xet:
+                    route = f"{hub.url}/api/models/{name}/xet-read-token/{commit}"
+                    headers |= {"X-Xet-Hash": sha256(data), "X-Xet-Refresh-Route": route}
                 self.send(302, b"", {**headers, "Location": f"{hub.cdn_url}/blob/{sha256(data)}/{file}"})
             else:
                 self.send(200, data, {**headers, "ETag": f'"{git_sha1(data)}"'}, fault)

@@ -315,6 +315,18 @@ def test_check_only_looks(here: Hub) -> None:
     assert here.requests == []
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
+def test_a_cache_that_cannot_be_repaired_is_said(here: Hub) -> None:
+    here.add("acme/tiny", FILES)
+    path = Path(download(here, "acme/tiny")["path"])
+    (path / "config.json").resolve().write_bytes(b"half")
+    path.chmod(0o500)
+    result = download(here, "acme/tiny")
+    path.chmod(0o700)
+    assert result["error"] == "HubError"
+    assert "neither verified nor repaired" in result["message"]
+
+
 def test_a_cache_of_copies_is_verified_by_asking_the_hub(here: Hub) -> None:
     here.add("acme/tiny", FILES)
     copies = {"HF_HUB_DISABLE_SYMLINKS": "1"}
@@ -424,6 +436,14 @@ def test_a_proxy_is_used(here: Hub) -> None:
     env = {"HF_ENDPOINT": "http://hub.example", "HTTP_PROXY": here.url, "http_proxy": here.url}
     assert files(download(here, "acme/tiny", env=env))["model.safetensors"]["verified"]
     assert any(r.absolute for r in here.requests)
+
+
+def test_storage_that_does_not_deliver_can_be_gone_round(here: Hub) -> None:
+    here.add("acme/tiny", FILES, xet=True)
+    result = download(here, "acme/tiny")
+    assert result["error"] == "Unreachable"
+    assert "HF_HUB_DISABLE_XET=1" in result["message"]
+    assert files(download(here, "acme/tiny", env={"HF_HUB_DISABLE_XET": "1"}))["model.safetensors"]["verified"]
 
 
 def test_the_client_says_who_asks(here: Hub) -> None:

@@ -14,7 +14,6 @@ a branch never leads to a snapshot that is half there.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -97,6 +96,15 @@ def locate(repository: str, revision: str | None = None) -> Path:
     )
 
 
+def origin(path: Path) -> tuple[str, str] | None:
+    """Repository and commit of a folder in a hub's cache, or of a file in one; None for other places."""
+    folder = (path if path.is_dir() else path.parent).absolute()
+    home = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not COMMIT.fullmatch(folder.name) or not home.startswith("models--"):
+        return None
+    return home.removeprefix("models--").replace("--", "/", 1), folder.name
+
+
 def download(
     repository: str = catalog.DEFAULT,
     revision: str | None = None,
@@ -120,21 +128,24 @@ def download(
     folder = None if force else _snapshot(model)
     wrong: set[str] = set()
     if folder is not None and (check or _offline() or _complete(folder)) and _weights(folder):
-        files = _checked(model, folder)
-        wrong = {name for name, file in files.items() if file is None}
+        try:
+            files = _checked(model, folder)
+            wrong = {name for name, file in files.items() if file is None}
+            for name in wrong if not check else ():
+                _remove(folder / name)
+        except OSError as error:
+            raise HubError(f"{folder} can be neither verified nor repaired: {error}.") from None
         if not wrong:
             return Snapshot(folder, folder.name, tuple(f for f in files.values() if f is not None))
-        if check:
-            raise Corrupt(
-                f"{' and '.join(sorted(wrong))} in {folder}: the bytes are not what the hub says they are. "
-                f"Fetch again with: {_command(model)}"
-            )
-        for name in wrong:
-            _remove(folder / name)
+    if wrong and check:
+        raise Corrupt(
+            f"{' and '.join(sorted(wrong))} in {folder}: the bytes are not what the hub says they are. "
+            f"Fetch again with: {_command(model)}"
+        )
     if _offline():
-        state = "were wrong in the cache, and deleted" if wrong else f"are not in the cache ({cache()})"
+        state = "were wrong, and deleted" if wrong else "are to be fetched again" if force else "are not in the cache"
         raise NotDownloaded(
-            f"The weights of {model.repository} {state}, and HF_HUB_OFFLINE forbids fetching them. "
+            f"The weights of {model.repository} {state} ({cache()}), and HF_HUB_OFFLINE forbids fetching. "
             f"Unset it and run: {_command(model)}"
         )
     with _client(model, progress):
@@ -311,7 +322,7 @@ def _shards(index: Path) -> tuple[str, ...]:
 def _checked(model: catalog.Model, folder: Path) -> dict[str, File | None]:
     """Every file of a snapshot that matters; None for one whose bytes are wrong."""
     names = [*(name for name in SETTINGS if (folder / name).is_file()), *_weights(folder)]
-    expected = {name: Expected(digest=_blob_name(folder / name)) for name in names}
+    expected = {name: Expected(digest=blob_name(folder / name)) for name in names}
     if any(e.digest is None for e in expected.values()) and not _offline():
         with _client(model, progress=False):  # a cache of copies instead of links: only the hub knows
             expected = _listing(_ask(model, folder.name))
@@ -325,7 +336,7 @@ def _checked(model: catalog.Model, folder: Path) -> dict[str, File | None]:
     return {name: checked(name) for name in names}
 
 
-def _blob_name(path: Path) -> str | None:
+def blob_name(path: Path) -> str | None:
     """The hash that the cache keeps a file under; None where it keeps copies instead of links."""
     name = path.readlink().name if path.is_symlink() else ""
     return name if SHA256.fullmatch(name) or SHA1.fullmatch(name) else None
@@ -333,6 +344,8 @@ def _blob_name(path: Path) -> str | None:
 
 def _verify(path: Path, name: str, expected: Expected, fetched: bool = False) -> File:
     """Read a file once and compare it with what the hub says. Raises Corrupt."""
+    import hashlib
+
     size = path.stat().st_size
     digest = expected.digest or ""
     sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
@@ -436,14 +449,36 @@ def _client(model: catalog.Model, progress: bool) -> Iterator[None]:
 
 def _explained(error: Exception, model: catalog.Model) -> HubError:
     """Our error for one of the client's: what happened, and what to do next."""
+    import traceback
+
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return next(filter(None, (_translated(e, model) for e in chain)), None) or HubError(
-        f"{model.repository} could not be fetched: {_first_line(error)}"
-    )
+    found = next(filter(None, (_unwritable(e, model) for e in chain)), None)
+    if found is None and any("xet" in frame.name for frame in traceback.extract_tb(error.__traceback__)):
+        found = Unreachable(
+            f"The storage behind {_endpoint()} does not deliver {model.repository} ({_first_line(error)}). "
+            "Try again, or go round it with HF_HUB_DISABLE_XET=1."
+        )
+    found = found or next(filter(None, (_translated(e, model) for e in chain)), None)
+    return found or HubError(f"{model.repository} could not be fetched: {_first_line(error)}")
+
+
+def _unwritable(error: BaseException, model: catalog.Model) -> HubError | None:
+    """Our error for a disk that is full or a folder that is not to be written."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return HubError(
+            f"No room is left in {cache()} for {model.repository}: nothing unfinished was kept. "
+            "Free some space, or set HF_HOME to a folder that has it."
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        return HubError(
+            f"Cannot write to the cache {cache()} ({os.strerror(number)}). Set HF_HOME to a folder you may write."
+        )
+    return None
 
 
 def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
@@ -468,15 +503,6 @@ def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
     if isinstance(error, (errors.FileMetadataError, json.JSONDecodeError)):
         return Unreachable(
             f"{_endpoint()} does not answer as a hub does. Is HF_ENDPOINT right, and no login page or proxy between?"
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return HubError(
-            f"No room is left in {cache()} for {model.repository}: nothing unfinished was kept. "
-            "Free some space, or set HF_HOME to a folder that has it."
-        )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return HubError(
-            f"Cannot write to the cache {cache()} ({error.strerror}). Set HF_HOME to a folder you may write."
         )
     if isinstance(error, OSError) and "Consistency check failed" in str(error):
         return Corrupt(
