@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import noise, save_reference
 from PIL import Image
 
 import vitcli
-from conftest import noise, save_reference
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {},
