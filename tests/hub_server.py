@@ -107,7 +107,7 @@ class Hub:
         return {
             "HF_ENDPOINT": self.url, "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": "",
             "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_ETAG_TIMEOUT": "3", "HF_HUB_DOWNLOAD_TIMEOUT": "3",
-            "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         }  # fmt: skip
 
     @property
@@ -247,7 +247,11 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub with no repositories, and an empty cache for its clients."""
     hub = Hub("", "", tmp_path / "hub-home")
     servers = [Server(("127.0.0.1", 0), handler(hub, cdn)) for cdn in (False, True)]
-    hub.url, hub.cdn_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
+    # another name for the same machine, because some versions of the client tell origins apart by name only
+    hub.url, hub.cdn_url = (
+        f"http://{name}:{server.server_address[1]}"
+        for name, server in zip(("127.0.0.1", "localhost"), servers, strict=True)
+    )
     threads = [threading.Thread(target=s.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True) for s in servers]
     for thread in threads:
         thread.start()
