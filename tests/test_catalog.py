@@ -19,7 +19,7 @@ def test_short_names_and_repositories_are_unique() -> None:
     assert len({m.name for m in MODELS}) == len({m.repository for m in MODELS}) == len(MODELS)
 
 
-def test_the_default_is_the_models_card_and_pinned() -> None:
+def test_the_default_is_the_well_known_one_at_its_commit() -> None:
     model = find(DEFAULT)
     assert model is MODELS[0]
     assert (model.repository, model.parameters) == ("google/vit-base-patch16-224", 86_567_656)

@@ -98,6 +98,22 @@ def test_an_error_is_one_sentence_and_debug_shows_the_cause(vit: Vit, hub: Hub) 
     assert "Traceback" in debug.stderr
 
 
+def test_weights_in_the_cache_classify_without_the_network(vit: Vit, hub: Hub, tiny: Path, picture: Path) -> None:
+    hub.add("acme/tiny", tiny)
+    classify = ("classify", picture, "--model", "acme/tiny", "--format", "jsonl")
+    missing = vit(*classify, env=hub.env)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr.endswith("vit download-weights acme/tiny\n")
+    assert hub.requests == [], "asking is not fetching"
+    assert vit("download-weights", "acme/tiny", env=hub.env).returncode == 0
+    hub.requests.clear()
+    for env in (hub.env, hub.env | {"HF_HUB_OFFLINE": "1"}, hub.env | {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        done = vit(*classify, env=env)
+        assert done.returncode == 0, done.stderr
+        assert '"status": "ok"' in done.stdout
+    assert hub.requests == []
+
+
 def start(hub: Hub) -> subprocess.Popen[str]:
     """A download that is in the middle of the weights, and slow."""
     hub.add("acme/tiny", FILES)
