@@ -5,12 +5,23 @@
 It answers before `import torch` would be done, and it is a second opinion on the torch model in the tests. Weights are
 `Config.tensors()` by name, usually views of a memory-mapped file: nothing here copies or writes them.
 Axis letters as in `model.py`: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch.
-Tokens of all pictures lie in one matrix [(b n) d], because one large matrix product is faster than b small ones.
+
+Threads are its own: OpenBLAS's wait for each other by spinning, which wastes the processor while numpy does the rest,
+and makes one picture ten times slower on a busy machine. So BLAS keeps to one thread, and `shared` cuts linear layers
+by columns and attention by rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -23,25 +34,31 @@ Array: TypeAlias = npt.NDArray[np.float32]
 
 # Elements that stay in a core's second-level cache while a chain of in-place operations goes over them.
 BLOCK = 2**15
+MOST_THREADS = 8  # more would get slices too thin to be worth waking up for
 
 
 class NumpyViT:
     """A whole Vision Transformer: normalised pixels [b c H W] float32 -> logits [b k] float32."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Array]) -> None:
+    def __init__(self, config: Config, tensors: Mapping[str, Array], threads: int | None = None) -> None:
         self.config = config
         self.tensors = tensors
+        # where numpy stands on another BLAS (Accelerate, MKL), that one's threads do the work
+        self.threads = (threads or min(processors(), MOST_THREADS)) if openblas() else 1
+        self.pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="numpy_model")
         # glibc hands large freed arrays back to the system, and every new one then costs its page faults again: 5 % of
         # ViT-B's time, 15 % of ViT-Ti's. Freeing one block just under 32 MiB makes it keep them: mallopt(3), "dynamic
         # mmap threshold". Nothing is touched, and other allocators do not mind.
         np.empty(31 * 2**20, np.uint8)
 
     def __call__(self, pixels: Array) -> Array:
-        x = self.patch_embedding(pixels)  # b n d
-        x = self.add_positions(x)
-        x = self.encode(x)
-        x = self.pool(x)  # b d, or b 2 d with a distillation token
-        return self.classify(x)
+        # whoever reads the logits refuses those that are not finite: numpy's warnings would only say it twice
+        with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
+            x = self.patch_embedding(pixels)  # b n d
+            x = self.add_positions(x)
+            x = self.encode(x)
+            x = self.pooled(x)  # b d, or b 2 d with a distillation token
+            return self.classify(x)
 
     def patch_embedding(self, pixels: Array) -> Array:
         """Patchify and embed: [b c H W] -> [b n d]."""
@@ -95,21 +112,23 @@ class NumpyViT:
         queries = self.linear(x[:, :read], f"{name}.query")
         keys, values = self.linear(x, f"{name}.key"), self.linear(x, f"{name}.value")
         queries *= np.float32(self.config.head_width**-0.5)
-        q, k, v, y = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (queries, keys, values, queries))
-        for i in range(len(x)):  # one picture at a time: the scores of many would leave the cache
-            scores = q[i] @ rearrange(k[i], "h n d -> h d n")  # h r n
-            softmax(scores)
-            np.matmul(scores, v[i], out=y[i])
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (queries, keys, values))
+
+        def answer(rows: slice) -> None:
+            for i in range(len(x)):  # one picture at a time: the scores of many would leave the cache
+                scores = q[i, :, rows] @ rearrange(k[i], "h n d -> h d n")  # h r n
+                softmax(scores)
+                np.matmul(scores, v[i], out=q[i, :, rows])  # the queries have been asked: their place is free
+
+        self.shared(q.shape[2], answer)
         return self.linear(queries, f"{name}.out") if self.config.attention_out else queries
 
     def mlp(self, x: Array, name: str) -> Array:
         """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d]."""
-        x = self.linear(x, f"{name}.fc1")
-        gelu = gelu_tanh if self.config.gelu == "tanh" else gelu_exact
-        gelu(x)
+        x = self.linear(x, f"{name}.fc1", gelu_tanh if self.config.gelu == "tanh" else gelu_exact)
         return self.linear(x, f"{name}.fc2")
 
-    def pool(self, x: Array) -> Array:
+    def pooled(self, x: Array) -> Array:
         """One vector a picture: the class token, or a mean."""
         match self.config.pooling:
             case "cls":
@@ -126,12 +145,22 @@ class NumpyViT:
             return (self.linear(x[:, 0], "head") + self.linear(x[:, 1], "distillation_head")) * np.float32(0.5)
         return self.linear(x, "head")
 
-    def linear(self, x: Array, name: str) -> Array:
+    def linear(self, x: Array, name: str, activation: Callable[[Array], None] | None = None) -> Array:
         """[... i] -> [... o]. The weight [o i] is read as it lies in the file: its transpose is a flag to BLAS."""
-        y = x.reshape(-1, x.shape[-1]) @ self.tensors[f"{name}.weight"].T
-        if f"{name}.bias" in self.tensors:
-            y += self.tensors[f"{name}.bias"]
-        return y.reshape(*x.shape[:-1], -1)
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
+        rows = x.reshape(-1, x.shape[-1])  # of all pictures: one large product is faster than b small ones
+        y = np.empty((len(rows), len(weight)), np.float32)
+
+        def compute(columns: slice) -> None:
+            part = y[:, columns]
+            np.matmul(rows, weight[columns].T, out=part)
+            if bias is not None:
+                part += bias[columns]
+            if activation is not None:
+                activation(part)
+
+        self.shared(len(weight), compute, unit=16)
+        return y.reshape(*x.shape[:-1], len(weight))
 
     def layer_norm(self, x: Array, name: str) -> Array:
         """Each token [d] to mean 0 and variance 1, then scaled and shifted."""
@@ -141,6 +170,15 @@ class NumpyViT:
         y *= self.tensors[f"{name}.weight"]
         y += self.tensors[f"{name}.bias"]
         return y
+
+    def shared(self, size: int, work: Callable[[slice], None], unit: int = 1) -> None:
+        """Do `work` on slices of range(size), one a thread, cut at multiples of `unit`; the first in this thread."""
+        cuts = [size * i // self.threads // unit * unit for i in range(self.threads)] + [size]
+        first, *others = [slice(a, b) for a, b in pairwise(cuts) if a < b]
+        waiting = [self.pool.submit(copy_context().run, work, other) for other in others]  # np.errstate comes along
+        work(first)
+        for other in waiting:
+            other.result()
 
 
 def softmax(x: Array) -> None:
@@ -167,18 +205,17 @@ LOG_TAIL = tuple(
 
 
 def gelu_exact(x: Array) -> None:
-    """GELU, x times the normal distribution at x, in place, within 3e-7 of the truth. x must be contiguous.
+    """GELU, x times the normal distribution at x, in place, within 3e-7 of the truth: [n d].
 
     Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016). With u = |x| it is max(x, 0) - u * tail(u), and the
     tail is exp of nearly a parabola: fewer operations, and more precise in float32, than a rational approximation of
     erf or Abramowitz and Stegun's 7.1.26.
     """
-    flat = x.reshape(-1)
-    us, ps = np.empty((2, min(BLOCK, flat.size)), np.float32)
-    for i in range(0, flat.size, BLOCK):
-        x = flat[i : i + BLOCK]
-        u, p = us[: x.size], ps[: x.size]
-        np.abs(x, out=u)
+    us, ps = np.empty((2, max(1, BLOCK // x.shape[1]), x.shape[1]), np.float32)
+    for i in range(0, len(x), len(us)):
+        y = x[i : i + len(us)]
+        u, p = us[: len(y)], ps[: len(y)]
+        np.abs(y, out=u)
         np.minimum(u, np.float32(6), out=u)  # the tail is nothing from here on, the polynomial is not
         np.multiply(u, LOG_TAIL[0], out=p)
         for c in LOG_TAIL[1:-1]:
@@ -187,23 +224,57 @@ def gelu_exact(x: Array) -> None:
         p += LOG_TAIL[-1]
         np.exp(p, out=p)
         p *= u
-        np.maximum(x, 0, out=x)
-        x -= p
+        np.maximum(y, 0, out=y)
+        y -= p
 
 
 def gelu_tanh(x: Array) -> None:
-    """The tanh approximation of GELU that the original JAX code uses, in place. x must be contiguous."""
-    flat = x.reshape(-1)
-    us = np.empty(min(BLOCK, flat.size), np.float32)
-    for i in range(0, flat.size, BLOCK):
-        x = flat[i : i + BLOCK]
-        u = us[: x.size]
-        np.multiply(x, x, out=u)
+    """The tanh approximation of GELU that the original JAX code uses, in place: [n d]."""
+    us = np.empty((max(1, BLOCK // x.shape[1]), x.shape[1]), np.float32)
+    for i in range(0, len(x), len(us)):
+        y = x[i : i + len(us)]
+        u = us[: len(y)]
+        np.multiply(y, y, out=u)
         u *= np.float32(0.044715)
         u += np.float32(1)
-        u *= x
+        u *= y
         u *= np.float32((2 / np.pi) ** 0.5)
         np.tanh(u, out=u)
         u += np.float32(1)
         u *= np.float32(0.5)
-        x *= u
+        y *= u
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def openblas() -> ctypes.CDLL | None:
+    """The OpenBLAS that numpy's wheels bring along, None where numpy stands on something else."""
+    numpy = Path(np.__file__).parent
+    for folder in (numpy.with_name("numpy.libs"), numpy / ".dylibs"):
+        for file in folder.glob("libscipy_openblas64_*"):
+            try:
+                library = ctypes.CDLL(str(file))
+                library.scipy_openblas_get_num_threads64_, library.scipy_openblas_set_num_threads64_  # noqa: B018
+            except (OSError, AttributeError):
+                continue
+            return library
+    return None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let numpy's matrix products run in the thread that asks for them."""
+    blas = openblas()
+    if blas is None:
+        yield
+        return
+    before = blas.scipy_openblas_get_num_threads64_()
+    blas.scipy_openblas_set_num_threads64_(1)
+    try:
+        yield
+    finally:
+        blas.scipy_openblas_set_num_threads64_(before)
