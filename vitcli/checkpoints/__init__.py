@@ -185,7 +185,10 @@ def _weights_of(path: Path) -> Path:
     for name in HUB_FILES:
         if (path / name).is_file():
             return path / name
-    others = sorted(file for file in path.iterdir() if file.suffix.lower() in files.READERS and file.is_file())
+    try:
+        others = sorted(file for file in path.iterdir() if file.suffix.lower() in files.READERS and file.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be listed ({error.strerror or error}).") from error
     if len(others) == 1:
         return others[0]
     if others:

@@ -20,7 +20,7 @@ from einops import EinopsError, parse_shape, rearrange
 
 from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated
 from vitcli.checkpoints.layouts import LAYOUTS, Layout, Rule
-from vitcli.checkpoints.settings import Settings
+from vitcli.checkpoints.settings import Settings, shown
 from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError
 
@@ -78,7 +78,9 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
     parts: dict[str, Part] = {}
     dropped: list[str] = []
-    problems: dict[str, list[str]] = {"left over": [], "twice": [], "misshapen": []}
+    problems: dict[str, list[str]] = {
+        "left over": [], "twice": [], "not floating-point": [], "misshapen": []
+    }  # fmt: skip
     for name, tensor in named.items():
         if math.prod(tensor.shape) == 0:
             continue  # holds nothing: vit-pytorch's class token when it pools by the mean
@@ -86,8 +88,11 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
             dropped.append(name)
             continue
         rules = [(rule, found) for rule in layout.rules if (found := rule.match(name)) is not None]
-        if not rules or tensor.dtype not in FLOATS:
+        if not rules:
             problems["left over"].append(name)
+            continue
+        if tensor.dtype not in FLOATS:
+            problems["not floating-point"].append(f"{name} ({tensor.dtype})")
             continue
         fitting = [(rule, found) for rule, found in rules if rule.fits(len(tensor.shape))]
         try:
@@ -344,5 +349,5 @@ def _compare(settings: Settings, config: Config) -> None:
     }.items():
         said: Any = settings.config.get(field)
         if said is not None and said != value and said != [value, value]:
-            settings.warnings.append(f"config.json says {field} {repr(said)[:40]}, the tensors say {value}: "
+            settings.warnings.append(f"config.json says {field} {shown(said)}, the tensors say {value}: "
                                      "believed the tensors")  # fmt: skip

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import re
 import struct
+import warnings
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -106,7 +108,8 @@ def read_safetensors(path: Path) -> Contents:
         raise NotWeights(f"{path}: {len(data)} bytes are no safetensors file. Download it again.")
     (length,) = struct.unpack("<Q", data[:8])
     if length > MAX_HEADER:
-        raise NotWeights(f"{path}: not a safetensors file (its header would be {length:,} bytes long).")
+        kind = "a zip archive, as .npz and .pth are" if data[:2] == b"PK" else f"a header of {length:,} bytes"
+        raise NotWeights(f"{path}: not a safetensors file (it begins like {kind}).")
     start = 8 + length
     if start > len(data):
         raise NotWeights(f"{path}: cut short in its header. Download it again.")
@@ -117,15 +120,14 @@ def read_safetensors(path: Path) -> Contents:
         if name == "__metadata__":
             continue
         shape, dtype, begin, end = _entry(name, entry, path)
-        if start + end > len(data):
-            raise NotWeights(f"{path}: cut short, {start + end - len(data):,} bytes of {name!r} are missing or more. "
-                             "Download it again.")  # fmt: skip
         spans.append((begin, end, name))
         tensors[name] = Stored(shape, DTYPES[dtype][1], _view(data, start + begin, shape, dtype))
     spans.sort()
+    if (needed := start + max((end for _, end, _ in spans), default=0)) > len(data):
+        raise NotWeights(f"{path}: cut short, {len(data):,} of {needed:,} bytes are there. Download it again.")
     for (_, end, one), (begin, _, other) in pairwise(spans):
         if begin < end:
-            raise NotWeights(f"{path}: {one!r} and {other!r} claim the same bytes. The file is damaged.")
+            raise NotWeights(f"{path}: {abbreviated([one, other])} claim the same bytes. The file is damaged.")
     return Contents(tensors)
 
 
@@ -141,9 +143,8 @@ def _mapped(path: Path) -> mmap.mmap:
 def _header(text: bytes, path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(found := dict(pairs)) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise NotWeights(f"{path}: the header names {twice!r} twice. The file is damaged.")
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise NotWeights(f"{path}: the header names {safe(twice)} twice. The file is damaged.")
         return found
 
     try:
@@ -159,15 +160,18 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[tuple[int, ...], str, int
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         sound = all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= 8
+        sound = sound and isinstance(dtype, str)
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:
-        raise NotWeights(f"{path}: the header's entry for {name!r} makes no sense. The file is damaged.")
+        raise NotWeights(f"{path}: the header's entry for {safe(name)} makes no sense. The file is damaged.")
     if dtype not in DTYPES:
-        raise NotWeights(f"{path}: {name!r} is stored as {dtype!r}, and only plain floating-point weights can be read. "
-                         "Use a checkpoint that is not quantised.")  # fmt: skip
+        raise NotWeights(f"{path}: {safe(name)} is stored as {safe(dtype)}, and only plain floating-point weights can "
+                         "be read. Use a checkpoint that is not quantised.")  # fmt: skip
     if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype][0]).itemsize:
-        raise NotWeights(f"{path}: {name!r} claims shape {list(shape)} but {end - begin:,} bytes. The file is damaged.")
+        raise NotWeights(
+            f"{path}: {safe(name)} claims shape {list(shape)} but {end - begin:,} bytes. The file is damaged."
+        )
     return shape, dtype, begin, end
 
 
@@ -198,28 +202,22 @@ def read_npz(path: Path) -> Contents:
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in tensors:
-                    raise NotWeights(f"{path}: holds {name!r} twice. The file is damaged.")
+                    raise NotWeights(f"{path}: holds {safe(name)} twice. The file is damaged.")
                 with archive.open(member) as file:
                     shape, dtype = _npy_header(file)
                 if dtype.hasobject:
-                    raise NotWeights(f"{path}: {name!r} holds Python objects, which can run code when read. "
+                    raise NotWeights(f"{path}: {safe(name)} holds Python objects, which can run code when read. "
                                      "Save plain arrays with numpy.savez.")  # fmt: skip
                 # numpy has no bfloat16: JAX's are saved as two bytes of anything
                 bits = dtype.kind == "V" and dtype.itemsize == 2
                 if not bits and dtype.kind not in "fiub":
-                    raise NotWeights(f"{path}: {name!r} holds {dtype}, not numbers.")
-                if math.prod(shape) * dtype.itemsize > member.file_size:
-                    raise NotWeights(f"{path}: {name!r} claims shape {list(shape)}, more than the file holds.")
+                    raise NotWeights(f"{path}: {safe(name)} holds {dtype}, not numbers.")
+                if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise NotWeights(f"{path}: {safe(name)} claims shape {list(shape)}, more than the file holds.")
                 tensors[name] = Stored(shape, "bfloat16" if bits else dtype.name, _member(path, member.filename, bits))
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        RuntimeError,
-        struct.error,
-    ) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything, and so can each way of compressing one
         raise NotWeights(f"{path}: not a sound .npz archive ({_first_line(error)}). Download it again.") from error
     return Contents(tensors)
 
@@ -245,8 +243,10 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(name) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError, zlib.error) as error:
-            raise NotWeights(f"{path}: {name!r} is damaged ({_first_line(error)}). Download the file again.") from error
+        except Exception as error:
+            raise NotWeights(
+                f"{path}: {safe(name)} is damaged ({_first_line(error)}). Download the file again."
+            ) from error
         return as_float32(array.view("<u2") if bits else array, bits=bits)
 
     return load
@@ -257,9 +257,17 @@ def read_torch(path: Path) -> Contents:
 
     Only weights are unpickled (`weights_only=True`), so the file cannot run code.
     """
+    unsound = NotWeights(f"{path}: not a sound PyTorch checkpoint: cut short, damaged or another kind of file. "
+                         "Download it again.")  # fmt: skip
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bombs(path, archive.infolist())
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+        except Exception as error:
+            raise unsound from error
+        # torch.save never compresses, and what it did not compress cannot inflate
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise NotWeights(f"{path}: compressed, which PyTorch never does to a checkpoint, so nothing was unpacked.")
         mapped = True
     else:
         mapped = False  # written before torch 1.6: read into memory
@@ -267,19 +275,18 @@ def read_torch(path: Path) -> Contents:
         import torch
     except ImportError as error:  # pragma: no cover
         raise MissingExtra(f"{path.suffix} files", "torch") from error
-    import pickle
-
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        # torch's own message recommends the unsafe way: it is never passed on
-        raise NotWeights(
-            f"{path}: holds more than weights, and reading the rest could run code, so nothing was read. Where the "
-            f"file comes from, save the weights alone: torch.save(model.state_dict(), ...) or a .safetensors file."
-        ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old ways of pickling, and only for who wrote the file
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise anything
+        # torch's own message recommends the unsafe way, so it is never passed on
+        stranger = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
+        if stranger is None:
+            raise unsound from error
         raise NotWeights(
-            f"{path}: not a sound PyTorch checkpoint ({_first_line(error)}). Download it again."
+            f"{path}: holds more than weights ({stranger[1][:80]}), and reading that could run code, so nothing was "
+            "read. Where the file comes from, save the weights alone: torch.save(model.state_dict(), ...)."
         ) from error
     return _state_dict(loaded, path)
 
@@ -309,12 +316,15 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
     tensors = {}
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise NotWeights(f"{path}: {str(name)[:80]!r} is no tensor but a {type(value).__name__}. "
-                             "Save the state dict alone: torch.save(model.state_dict(), ...).")  # fmt: skip
-        if value.layout != torch.strided or value.is_quantized or value.is_complex():
-            raise NotWeights(f"{path}: {name!r} is sparse, quantised or complex, not plain weights.")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise NotWeights(f"{path}: {name!r} claims shape {list(value.shape)}, more than the file holds.")
+            raise NotWeights(f"{path}: {safe(str(name))} is no tensor ({type(value).__name__}). Save the state dict "
+                             "alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_quantized or value.is_complex():
+            raise NotWeights(f"{path}: {safe(name)} is sparse, quantised, complex or empty, not plain weights.")
+        # one number can be seen as many: allowed (some do it to a vector of equal scales), up to a point
+        size = value.numel() * value.element_size()
+        if size > HARMLESS and size > value.untyped_storage().nbytes():
+            raise NotWeights(f"{path}: {safe(name)} claims shape {list(value.shape)}, more than the file holds.")
         dtype = str(value.dtype).removeprefix("torch.")
         tensors[name] = Stored(tuple(value.shape), dtype, _from_torch(value))
     return Contents(tensors, tuple(remarks))
@@ -333,6 +343,7 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
 
     Raises CheckpointError naming the shards or tensors that are not there.
     """
+    refuse_impostors(path)
     try:
         if path.stat().st_size > MAX_HEADER:
             raise ValueError("it is too large")
@@ -347,7 +358,7 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
     for name in names:
         # a shard lies beside its index: anything else would let a download read other files
         if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise NotWeights(f"{path}: names a shard outside its folder ({name!r}).")
+            raise NotWeights(f"{path}: names a shard outside its folder ({safe(name)}).")
     files = tuple(path.parent / name for name in names)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -367,9 +378,15 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
 
 
 def abbreviated(names: list[str], most: int = 6) -> str:
-    """`a, b, c and 41 more`: a list that fits in a sentence. Names are cut to 120 characters."""
-    shown = ", ".join(name if len(name) <= 120 else name[:117] + "..." for name in names[:most])
+    """`a, b, c and 41 more`: a list that fits in a sentence."""
+    shown = ", ".join(map(safe, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def safe(name: str) -> str:
+    """A name from a file as it may be shown: printable, and cut to 120 characters."""
+    name = name if name.isprintable() else ascii(name)
+    return name if len(name) <= 120 else name[:117] + "..."
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ with a warning. Shapes never come from here.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +45,7 @@ class Settings:
     `given_heads` and `given_pooling` are the user's word, which comes before the files'.
     """
 
+    folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
     given_heads: int | None = None
@@ -55,7 +55,7 @@ class Settings:
     @classmethod
     def beside(cls, folder: Path, heads: int | None = None, pooling: Literal["cls", "mean"] | None = None) -> Settings:
         """The `config.json` and `preprocessor_config.json` of a folder, as far as they are there and readable."""
-        settings = cls(given_heads=heads, given_pooling=pooling)
+        settings = cls(folder, given_heads=heads, given_pooling=pooling)
         settings.config = settings._read(folder / "config.json") or {}
         settings.processor = settings._read(folder / "preprocessor_config.json")
         return settings
@@ -91,7 +91,7 @@ class Settings:
                     continue
                 if sound(value):
                     return value
-                self.warnings.append(f"config.json says {name} {_shown(value)}, which is no {expected}: left aside")
+                self.warnings.append(f"config.json says {name} {shown(value)}, which is no {expected}: left aside")
         return None
 
     def count(self, *names: str, most: int) -> int | None:
@@ -141,13 +141,24 @@ class Settings:
                     names[int(key)] = str(value)[:500]
             if len(given) != classes or len(names) != classes:
                 self.warnings.append(f"config.json names {len(names)} of {classes} classes")
-        elif isinstance(given := self.timm.get("label_names"), list) and len(given) == classes:
+        elif isinstance(given := self._timm_names(), list) and len(given) == classes:
             names = {i: str(name)[:500] for i, name in enumerate(given) if isinstance(name, str)}
+            imagenet = Labels.imagenet1k()
+            if tuple(names.values()) == imagenet.wnids:
+                return imagenet, "config.json"
         if not names:
             return None, ""
         if all(name == f"LABEL_{i}" for i, name in names.items()):
             self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
         return Labels.of(names, classes), "config.json"
+
+    def _timm_names(self) -> Any:
+        """The `label_names` of timm, by their `label_descriptions` where there are any."""
+        names = self.config.get("label_names") or self.timm.get("label_names")
+        described = self.config.get("label_descriptions") or self.timm.get("label_descriptions")
+        if isinstance(names, list) and isinstance(described, dict):
+            return [described.get(name, name) if isinstance(name, str) else name for name in names]
+        return names
 
     def activation(self, classes: int) -> Activation:
         """How logits are scored: one class out of many, several at once or a single logit, or regression."""
@@ -170,11 +181,16 @@ class Settings:
                 raise CheckpointError(f"No preprocessing is called {chosen!r}. Choose one of {', '.join(FAMILIES)}.")
             return FAMILIES[chosen](size), f"--preprocess {chosen}"
         kind = "DeiT" if self.config.get("model_type") == "deit" else "ViT"
-        if self.processor is not None:
-            return _at(Preprocess.from_transformers(self.processor, kind=kind), size), "preprocessor_config.json"
-        if self.timm:
-            said = dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
-            return _at(Preprocess.from_timm(said), size), "config.json (pretrained_cfg)"
+        try:
+            if self.processor is not None:
+                file = "preprocessor_config.json"
+                return _at(Preprocess.from_transformers(self.processor, kind=kind), size), file
+            if self.timm:
+                file = "config.json (pretrained_cfg)"
+                said = dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
+                return _at(Preprocess.from_timm(said), size), file
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder / file.split()[0]}: {error}") from error
         if kind == "DeiT" and family == "hf":
             family = "hf-deit"
         return FAMILIES[family](size), f"the default of {family}"
@@ -184,8 +200,9 @@ def _at(preprocess: Preprocess, size: int) -> Preprocess:
     return preprocess if preprocess.size == size else preprocess.at(size)
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:40] if not isinstance(value, float) or math.isfinite(value) else "infinity or NaN"
+def shown(value: Any) -> str:
+    """A value of a file as it may stand in a sentence."""
+    return repr(value)[:40] if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
 
 
 def scored(labels: Labels, activation: Activation) -> Labels:
