@@ -384,9 +384,7 @@ def test_settings_that_cannot_be_read_are_left_aside_with_a_warning(model: Path,
     assert "preprocessor_config.json cannot be read and was left aside" in checkpoint.warnings
 
 
-@pytest.mark.parametrize(
-    "processor", [{"size": 10**9}, {"image_std": [0, 0, 0]}, {"resample": "x"}, {"size": {"a": 1}}]
-)
+@pytest.mark.parametrize("said", [{"size": 10**9}, {"image_std": [0, 0, 0]}, {"resample": "x"}, {"size": {"a": 1}}])
 def test_hostile_preprocessing_names_its_file(model: Path, said: dict[str, Any]) -> None:
     (model / "preprocessor_config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: "):
