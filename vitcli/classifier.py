@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitcli import __version__, backend, catalog, checkpoints, hub, images
+from vitcli import __version__, backend, catalog, checkpoints, images
 from vitcli.backend import Backend, Engine, Logits, Pixels
 from vitcli.checkpoints import Checkpoint
-from vitcli.errors import UsageError
+from vitcli.hub import resolve
 from vitcli.results import Label, Prediction
 
 if TYPE_CHECKING:
@@ -106,20 +106,3 @@ def load(
     checkpoint = checkpoints.load(path, **checkpoint_options)
     network = backend.load(checkpoint, engine=engine, device=device, dtype=dtype, pictures=pictures)
     return Classifier(name, revision, checkpoint, network)
-
-
-def resolve(model: str | os.PathLike[str]) -> tuple[str, Path, str | None]:
-    """A model as the user names it -> (name, folder or file, revision if it came from the hub).
-
-    Raises UsageError for a path that does not exist, NotDownloaded for weights that are not in the cache.
-    """
-    name = os.fspath(model)
-    path = Path(name).expanduser()
-    if path.exists():
-        return name, path, None
-    known = catalog.find(name)
-    if known is None:
-        raise UsageError(f"{name}: no such file or folder, nor a model's name. `vit models` lists the known names.")
-    path = hub.locate(known.repository, known.revision)
-    return name, path, path.name
-

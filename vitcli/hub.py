@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vitcli import __version__, catalog
-from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable
+from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -94,6 +94,22 @@ def locate(repository: str, revision: str | None = None) -> Path:
     raise NotDownloaded(
         f"The weights of {model.repository} are not in the cache ({cache()}). Fetch them, once, with: {_command(model)}"
     )
+
+
+def resolve(model: str | os.PathLike[str]) -> tuple[str, Path, str | None]:
+    """A model as the user names it -> (name, folder or file, revision if it came from the hub).
+
+    Raises UsageError for a path that does not exist, NotDownloaded for weights that are not in the cache.
+    """
+    name = os.fspath(model)
+    path = Path(name).expanduser()
+    if path.exists():
+        return name, path, None
+    known = catalog.find(name)
+    if known is None:
+        raise UsageError(f"{name}: no such file or folder, nor a model's name. `vit models` lists the known names.")
+    path = locate(known.repository, known.revision)
+    return name, path, path.name
 
 
 def origin(path: Path) -> tuple[str, str] | None:

@@ -5,25 +5,32 @@ The index is the only key: "crane" is the name of both 134 (the bird) and 517 (t
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vitcli.errors import PictureError
+from vitcli.errors import PictureError, UsageError
 from vitcli.results import Label
 
 Activation = Literal["softmax", "sigmoid", "none"]
+
+Rows: TypeAlias = dict[int, tuple[str, str | None]]  # index -> name and WordNet id
+
+LARGEST_FILE = 16 * 2**20  # bytes: the names of ImageNet-21k take one or two
 
 
 @cache
 def _imagenet1k() -> tuple[tuple[str, str, str], ...]:
     """(wnid, WordNet names, one simple name) of each ImageNet-1k class, by index."""
-    text = (resources.files("vitcli") / "data" / "imagenet1k.tsv").read_text(encoding="utf-8")
+    # not importlib.resources: its import takes longer than the reading
+    text = (Path(__file__).parent / "data" / "imagenet1k.tsv").read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines()[1:])
     return tuple((wnid, names, simple) for _, wnid, names, simple in rows)
 
@@ -61,6 +68,36 @@ class Labels:
             wnids = tuple(row[0] for row in table)
         return cls(names, wnids)
 
+    @classmethod
+    def read(cls, path: Path) -> Labels:
+        """The names in a file, by index.
+
+        .txt: a name a line, perhaps after its WordNet id. .json: a list of names or of [wnid, name]; the same as a
+        table by index; or a config.json with such an `id2label`. .csv, .tsv: a column `label`, perhaps `index`, `wnid`;
+        without a header, index and name. Raises UsageError for anything else.
+        """
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise ValueError("it is too large")
+            text = path.read_text(encoding="utf-8-sig")
+            match path.suffix.lower():
+                case ".json":
+                    rows = _rows_of_json(text)
+                case ".csv" | ".tsv" as ending:
+                    rows = _rows_of_csv(text, "," if ending == ".csv" else "\t")
+                case _:
+                    rows = _rows_of_lines(text)
+        except OSError as error:
+            raise UsageError(f"{path}: the labels cannot be read ({error.strerror or error}).") from error
+        except (ValueError, RecursionError) as error:
+            what = "its bytes are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).split("\n")[0]
+            raise UsageError(f"{path}: no labels can be made of it: {what}.") from error
+        if sorted(rows) != list(range(len(rows))):
+            missing = next(i for i in range(len(rows)) if i not in rows)
+            raise UsageError(f"{path}: names {len(rows)} classes, none with the index {missing}; they count from 0.")
+        ordered = [rows[i] for i in range(len(rows))]
+        return cls(tuple(name for name, _ in ordered), tuple(wnid for _, wnid in ordered))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -84,3 +121,63 @@ class Labels:
         scores = self.scores(logits)
         best = np.argsort(-logits, kind="stable")[:topk]
         return tuple(Label(int(i), self.wnids[i], self.names[i], float(scores[i])) for i in best)
+
+
+def _rows_of_lines(text: str) -> Rows:
+    lines = text.rstrip().splitlines()
+    if not lines:
+        raise ValueError("it is empty")
+    if empty := [i for i, line in enumerate(lines, 1) if not line.strip()]:
+        raise ValueError(f"line {empty[0]} is empty")
+    synsets = [re.fullmatch(r"(n\d{8})\s+(.+)", line.strip()) for line in lines]
+    if all(synsets):
+        return {i: (match[2], match[1]) for i, match in enumerate(synsets) if match}
+    return {i: (line.strip(), None) for i, line in enumerate(lines)}
+
+
+def _rows_of_json(text: str) -> Rows:
+    found: Any = json.loads(text)
+    if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
+        found = found["id2label"]
+    if isinstance(found, list):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict) or not found:
+        raise ValueError("it is neither a list of names nor a table from index to name")
+    rows: Rows = {}
+    for key, value in found.items():
+        match value:
+            case str():
+                rows[_index(key)] = value, None
+            case [str(wnid), str(name)]:
+                rows[_index(key)] = name, wnid
+            case _:
+                raise ValueError(f"{str(value)[:60]!r} is no name")
+    return rows
+
+
+def _rows_of_csv(text: str, delimiter: str) -> Rows:
+    import csv
+
+    lines = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    if not lines:
+        raise ValueError("it is empty")
+    header = [cell.strip().lower() for cell in lines[0]]
+    if "label" in header:
+        lines = lines[1:]
+    elif len(header) == 2 and header[0].isdecimal():
+        header = ["index", "label"]
+    else:
+        raise ValueError("its first line names no column 'label'")
+    rows: Rows = {}
+    for i, line in enumerate(lines):
+        row = dict(zip(header, line, strict=False))
+        if not row.get("label"):
+            raise ValueError(f"row {i + 1} has no label")
+        rows[_index(row["index"]) if "index" in row else i] = row["label"], row.get("wnid") or None
+    return rows
+
+
+def _index(key: object) -> int:
+    if isinstance(key, int) or (isinstance(key, str) and key.strip().isdecimal()):
+        return int(key)
+    raise ValueError(f"{key!r:.60} is no index")

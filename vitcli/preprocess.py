@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from .errors import CheckpointError
+from vitcli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Filter: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
@@ -95,7 +97,9 @@ class Preprocess:
         if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
             mean = tuple(value / (255 * factor) for value in mean)
             std = tuple(value / (255 * factor) for value in std)
-        return cls(size, resize, fit, FILTERS[number], _three(mean), _three(std), "down")
+        # crop_rounding is a word of `vit convert`'s; transformers always rounds down
+        rounding: Literal["down", "even"] = "even" if config.get("crop_rounding") == "even" else "down"
+        return cls(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding)
 
     @classmethod
     def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:
@@ -146,6 +150,8 @@ class Preprocess:
 
     def resized(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
         """RGB picture of any size -> uint8 [size size 3], contiguous and writable."""
+        from PIL import Image
+
         width, height = picture.size
         if self.fit == "squash":
             new_width = new_height = self.resize
