@@ -12,12 +12,17 @@ import typer
 
 from vitcli.cli import console
 from vitcli.cli.classify import classify
+from vitcli.cli.convert import convert
 from vitcli.cli.download import download_weights
+from vitcli.cli.group import Group
+from vitcli.cli.inspect import inspect
 from vitcli.cli.models import models
+from vitcli.cli.verify import verify
 from vitcli.errors import VitError
 
 app = typer.Typer(
     name="vit",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -56,6 +61,9 @@ def vit(
 app.command()(classify)
 app.command("download-weights")(download_weights)
 app.command()(models)
+app.command()(inspect)
+app.command()(verify)
+app.command()(convert)
 
 
 def main() -> None:

@@ -1,0 +1,69 @@
+"""`Group`: the app's group of commands, whose values are converted only where they are not yet what they should be.
+
+typer (0.29) sends every value, given or not, through pydantic, whose import takes half as long as those of typer, rich
+and numpy together. Text is text already, and a default was written by us, so most runs need none of it. What is left
+to convert, or is wrong, still goes typer's own way and gets its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from typer.core import TyperGroup
+
+
+class Group(TyperGroup):
+    """Pass it as `typer.Typer(cls=Group)`: it speaks for its commands too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does."""
+        shorten(self.get_params(ctx))
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """As typer does."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            shorten(command.get_params(ctx))
+        return command
+
+
+def shorten(params: Iterable[Any]) -> None:
+    """Put a Shortcut in front of the conversion of each parameter, where this version of typer has one."""
+    for param in params:
+        usual = getattr(param, "get_runtime_param", None)
+        if usual is not None and not isinstance(usual, Shortcut):
+            param.get_runtime_param = Shortcut(usual)
+
+
+class Shortcut:
+    """Stands where typer's converter would, and fetches that only if it is needed."""
+
+    def __init__(self, usual: Any) -> None:
+        self.usual = usual
+
+    def __call__(self) -> Shortcut:
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as the parameter's annotation wants it."""
+        wanted, about = param.type_descriptor.annotation, param.type_descriptor.parameter_info
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if about.parser is None:
+            if wanted in (str, int, float) and type(value) is wanted:
+                if wanted is str or value == param.default:
+                    return value
+            elif wanted == list[str] and isinstance(value, (list, tuple)) and all(type(v) is str for v in value):
+                return list(value)
+            elif wanted is int and type(value) is str and value.isascii() and value.isdecimal():
+                least, most = about.min, about.max
+                if (least is None or int(value) >= least) and (most is None or int(value) <= most):
+                    return int(value)
+            elif isinstance(wanted, type) and issubclass(wanted, Enum):
+                for member in wanted:
+                    if value in (member, member.value):
+                        return member
+        return self.usual().coerce(value, param=param, ctx=ctx)

@@ -1,0 +1,140 @@
+"""`vit verify`: our numbers against transformers', picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitcli.cli import console, options
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vitcli.verify import Comparison, Reference
+
+
+def verify(
+    model: options.ModelArgument,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH]...", help="Pictures, and folders of pictures; without any, three are made up."),
+    ] = None,
+    engine: options.Engine = "auto",
+    device: options.Device = "cpu",
+    preprocess: options.Preprocess = None,
+    image_size: options.ImageSize = None,
+    heads: options.Heads = None,
+    pooling: options.Pooling = None,
+    form: options.Format = options.Form.table,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show that the outputs are the reference's: the same weights and pictures
+    through transformers and through vit.
+
+    For each picture: the largest difference of a logit, for each engine, and
+    whether the five best classes are the same. Exit status 0 only if every
+    difference is at most 1e-4, in float32. Pictures are decoded once, by vit;
+    transformers prepares them with its own image processor.
+
+    \b
+    vit verify google/vit-base-patch16-224 photos/
+    vit verify weights.npz cat.jpg --engine numpy
+
+    Needs transformers: pip install 'vitcli\\[verify]'. It never fetches.
+    """
+    from vitcli import backend, checkpoints, hub, images, sources
+    from vitcli.errors import PictureError
+    from vitcli.verify import TOLERANCE, Reference, synthetic
+    from vitcli.verify import verify as compare
+
+    name, path, _ = hub.resolve(model)
+    chosen = options.checkpoint(preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling)
+    checkpoint = checkpoints.load(path, **chosen)
+    reference = Reference(checkpoint)
+    failed: list[str] = []
+
+    def opened(given: sources.Input) -> Image.Image | None:
+        try:
+            if given.failure:
+                raise PictureError(given.failure.error, given.failure.message)
+            source = given.data if given.data is not None else given.file
+            assert source is not None
+            return images.load(source).image
+        except PictureError as error:
+            failed.append(given.name)
+            console.error(f"{given.name}: {error}")
+            return None
+
+    def pictures() -> Iterator[tuple[str, Image.Image]]:
+        for given in sources.inputs(paths or ()):
+            if (picture := opened(given)) is not None:
+                yield given.name, picture
+
+    say = console.err()
+    if not quiet:
+        say.print(console.printable(about(name, reference)))
+        if not paths:
+            say.print("No pictures were given: compared on three made up here, the same ones every time.")
+    device = backend.choose_device(device)
+    engines: tuple[backend.Engine, ...] = ("numpy", "torch") if device == "cpu" else ("torch",)
+    if engine != "auto":
+        engines = (options.engine(engine),)
+    rows = compare(checkpoint, reference, pictures() if paths else synthetic(), engines=engines, device=device,
+                   repository=(hub.origin(path) or ("",))[0])  # fmt: skip
+    if form is options.Form.table:
+        typer.echo("  ".join(f"{e:>8}" for e in engines) + "  top 5  picture")
+    done = []
+    for row in rows:
+        done.append(row)
+        if form is options.Form.table:
+            apart = "  ".join(f"{difference:8.1e}" for difference in row.differences.values())
+            best = "same " if row.same_best else "other"
+            typer.echo(f"{apart}  {best}  {console.printable(row.name)}{remarks(row)}")
+    worst = max((d for row in done for d in row.differences.values()), default=float("nan"))
+    equal = bool(done) and all(row.agrees() for row in done)
+    if form is options.Form.json:
+        document(name, reference, done, TOLERANCE, equal)
+    if not done:
+        console.error("Nothing was compared.")
+    elif not equal:
+        beyond = sum(not row.agrees() for row in done)
+        console.error(f"{beyond} of {len(done)} pictures differ by more than {TOLERANCE:.0e} (at most by {worst:.1e}): "
+                      "the outputs are not equivalent.")  # fmt: skip
+    elif not quiet:
+        say.print(f"Equivalent: the largest difference on {len(done)} pictures is {worst:.1e}, within {TOLERANCE:.0e}.")
+    if failed or not equal:
+        raise typer.Exit(3 if equal else 1)
+
+
+def about(name: str, reference: Reference) -> str:
+    """What is compared with what."""
+    how = "after conversion to the hub's layout" if reference.converted else "reading the same files itself"
+    return f"{name} against transformers {reference.version} ({reference.network.__name__}), {how}."
+
+
+def remarks(row: Comparison) -> str:
+    """What else is known of a picture's row."""
+    found = []
+    if not row.own_preprocessing:
+        found.append("prepared by vit for both: transformers cannot round the crop's uneven margins as this model does")
+    if row.published is not None:
+        found.append(f"{row.published:.1e} from the logits that transformers' tests publish")
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def document(name: str, reference: Reference, rows: list[Comparison], tolerance: float, equal: bool) -> None:
+    """Everything as one JSON document on stdout."""
+    import json
+
+    found: dict[str, Any] = {
+        "model": name,
+        "reference": f"transformers {reference.version}",
+        "class": reference.network.__name__,
+        "converted": reference.converted,
+        "tolerance": tolerance,
+        "equivalent": equal,
+        "pictures": [row.record() for row in rows],
+    }
+    typer.echo(json.dumps(found, indent=2))
