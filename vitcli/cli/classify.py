@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,11 @@ def classify(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode; default: one a processor.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output file.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False,
+    preprocess: options.Preprocess = None,
+    image_size: options.ImageSize = None,
+    heads: options.Heads = None,
+    pooling: options.Pooling = None,
+    labels: options.Labels = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Label pictures: the best classes for each, with their scores.
@@ -47,6 +52,9 @@ def classify(
     from vitcli.results import Failure
 
     kind = writers.writer_for(format, output)  # a wrong format is said before any weights are read
+    chosen = options.checkpoint(
+        preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
+    )
 
     def inputs() -> Iterator[sources.Input]:
         return sources.inputs(paths, recursive=recursive, hidden=hidden)
@@ -56,7 +64,7 @@ def classify(
     few = len(first) if len(first) <= FEW else None
     if not first:
         console.note(f"No pictures in {', '.join(paths)}.")
-    classifier = load(model, device, dtype, engine, few, download)
+    classifier = load(model, device, dtype, engine, few, download, **chosen)
     failed = done = 0
     settings = writers.Options(topk=topk, force=force)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
@@ -74,15 +82,22 @@ def classify(
         raise typer.Exit(3)
 
 
-def load(model: str, device: str, dtype: str, engine: str, pictures: int | None, download: bool) -> Classifier:
-    """The classifier; weights that are not here are fetched when that was asked for, or agreed to at a terminal."""
+def load(
+    model: str, device: str, dtype: str, engine: str, pictures: int | None, download: bool, **chosen: Any
+) -> Classifier:
+    """The classifier; weights that are not here are fetched when that was asked for, or agreed to at a terminal.
+
+    `chosen` goes to `checkpoints.load`.
+    """
     import sys
 
     from vitcli import classifier, hub
     from vitcli.errors import NotDownloaded
 
     def loaded() -> Classifier:
-        return classifier.load(model, device=device, dtype=dtype, engine=engine, pictures=pictures)
+        return classifier.load(
+            model, device=device, dtype=dtype, engine=options.engine(engine), pictures=pictures, **chosen
+        )
 
     try:
         return loaded()
