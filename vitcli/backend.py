@@ -6,7 +6,12 @@ Nothing here imports torch until a device or an engine of torch's is asked for.
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -17,21 +22,36 @@ from vitcli.checkpoints import Checkpoint
 from vitcli.errors import DeviceError, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
-    import torch
+    from vitcli.card import OnCard
+    from vitcli.packed import OnCPU
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Logits: TypeAlias = npt.NDArray[np.float32]
 Engine = Literal["auto", "numpy", "torch"]
+Compile = Literal["auto", "on", "off"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
+# What Linux calls arithmetic in each type, on x86 and ARM; a CPU with none of these converts back and forth instead.
+CPU_FLAGS = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+
+# torch.compile costs about a minute: fewer pictures than this are done sooner without.
+WORTH_COMPILING = 20_000
+
 
 class Backend(Protocol):
-    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, and where it runs."""
+    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know."""
 
     engine: str
     device: str
     dtype: str
+    warnings: tuple[str, ...]
+
+    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+        """Start on a batch and return what waits for its logits. Either may raise OutOfMemory."""
 
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
@@ -41,12 +61,18 @@ class NumpyBackend:
     """`numpy_model.NumpyViT` on this machine's CPU, in float32."""
 
     engine, device, dtype = "numpy", "cpu", "float32"
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from vitcli.numpy_model import NumpyViT
 
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors)
+
+    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+        """Classify a batch now; waiting for it takes no time."""
+        logits = self.logits(pixels)
+        return lambda: logits
 
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
@@ -57,46 +83,73 @@ class NumpyBackend:
 
 
 class TorchBackend:
-    """`model.ViT` on any device torch knows, in float32, bfloat16 or float16."""
+    """`model.ViT` on any device torch knows, in float32, bfloat16 or float16; `compiled` is for CUDA."""
 
     engine = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False) -> None:
         import torch
 
         from vitcli.model import ViT
 
         self.device, self.dtype = device, dtype
-        self._preprocess = checkpoint.preprocess
-        self._torch_dtype: torch.dtype = getattr(torch, dtype)
-        self._model = ViT.from_tensors(checkpoint.config, checkpoint.tensors).to(device, self._torch_dtype)
+        self.warnings: tuple[str, ...] = ()
+        network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
+        self._run: OnCPU | OnCard
+        if device == "cpu":
+            from vitcli.packed import OnCPU
+
+            if not hardware_has(dtype):
+                self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster.",)
+            if "OMP_NUM_THREADS" not in os.environ:
+                torch.set_num_threads(processors())
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, lambda: release(checkpoint))
+        else:
+            from vitcli.card import OnCard
+
+            self._run = OnCard(network.to(device, torch_dtype), checkpoint.preprocess, compiled)
+            release(checkpoint)
+
+    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+        """Start on a batch. An accelerator goes on by itself: submit the next batch before waiting for this one."""
+        with self._memory_errors(pixels):
+            wait = self._run.submit(pixels)
+
+        def waited() -> Logits:
+            with self._memory_errors(pixels):
+                return wait()
+
+        return waited
 
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
+        return self.submit(pixels)()
+
+    @contextmanager
+    def _memory_errors(self, pixels: Pixels) -> Iterator[None]:
         import torch
 
         try:
-            with torch.inference_mode():
-                logits: torch.Tensor = self._model(self._normalised(pixels))
-                return logits.float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise self._too_large(pixels) from error
+            yield
         except RuntimeError as error:  # the CPU's and MPS's allocators have no class of their own
-            if "can't allocate memory" in str(error) or "out of memory" in str(error):
-                raise self._too_large(pixels) from error
+            text = str(error)
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
+                self._run.shrink()
+                raise OutOfMemory(
+                    f"A batch of {len(pixels)} pictures does not fit in the memory of {self.device}."
+                ) from error
             raise
 
-    def _normalised(self, pixels: Pixels) -> torch.Tensor:
-        import torch
 
-        normalised = torch.from_numpy(self._preprocess.normalised(pixels))
-        return normalised.to(self.device, self._torch_dtype)
-
-    def _too_large(self, pixels: Pixels) -> OutOfMemory:
-        return OutOfMemory(f"A batch of {len(pixels)} pictures does not fit in the memory of {self.device}.")
-
-
-def load(checkpoint: Checkpoint, *, engine: Engine, device: str, dtype: str, pictures: int | None) -> Backend:
+def load(
+    checkpoint: Checkpoint,
+    *,
+    engine: Engine,
+    device: str,
+    dtype: str,
+    pictures: int | None,
+    compile: Compile = "auto",
+) -> Backend:
     """A network ready to run. `pictures` is how many there are to classify, None for many.
 
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
@@ -104,11 +157,26 @@ def load(checkpoint: Checkpoint, *, engine: Engine, device: str, dtype: str, pic
     if choose_engine(engine, device, dtype, pictures) == "numpy":
         return NumpyBackend(checkpoint)
     device = choose_device(device)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device))
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), choose_compile(compile, device, pictures))
+
+
+def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:
+    """Whether to compile the network: `auto` does on CUDA, for a job that is long or of unknown length."""
+    if compile == "on" and not device.startswith("cuda"):
+        raise UsageError("--compile on is for CUDA: elsewhere it costs a minute and gains nothing.")
+    long = pictures is None or pictures >= WORTH_COMPILING
+    return compile == "on" or (compile == "auto" and device.startswith("cuda") and long and triton_is_here())
+
+
+def triton_is_here() -> bool:
+    """Whether torch.compile has what it generates code for CUDA with."""
+    import importlib.util
+
+    return importlib.util.find_spec("triton") is not None
 
 
 def choose_engine(engine: Engine, device: str, dtype: str, pictures: int | None) -> Literal["numpy", "torch"]:
-    """numpy for a few pictures in float32 on a CPU, else torch. Decided without importing torch."""
+    """The numpy engine for a few pictures in float32 on a CPU, else torch. Decided without importing torch."""
     numpy_can = device == "cpu" or (device == "auto" and not accelerator_likely())
     numpy_can = numpy_can and dtype in ("auto", "float32")
     if engine == "numpy":
@@ -179,3 +247,53 @@ def describe_device(device: str) -> dict[str, Any]:
         card = torch.cuda.get_device_properties(device)
         return {"device": device, "name": card.name, "memory_bytes": card.total_memory}
     return {"device": device, "name": device}
+
+
+def hardware_has(dtype: str) -> bool:
+    """Whether this CPU computes in `dtype`; where the system does not tell, it is taken to."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return True
+    flags = next((line.split() for line in lines if line.lower().startswith(("flags", "features"))), None)
+    return flags is None or dtype not in CPU_FLAGS or not CPU_FLAGS[dtype].isdisjoint(flags)
+
+
+def processors() -> int:
+    """Physical cores that this process may use: within its affinity mask and its container's share."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    cores = {siblings(cpu) for cpu in allowed}
+    with suppress(OSError, ValueError):  # "max 100000" where there is no limit
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(len(cores), math.ceil(int(quota) / int(period))))
+    return len(cores)
+
+
+def siblings(cpu: int) -> str:
+    """What the hardware threads of one core have in common."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+def release(checkpoint: Checkpoint) -> None:
+    """Take a memory-mapped checkpoint's pages out of this process; whoever reads a tensor again gets them back.
+
+    Its weights would otherwise count twice once they are packed or on a card. Nobody writes to them.
+    """
+    maps = {id(found): found for array in checkpoint.tensors.values() if (found := mapping(array)) is not None}
+    for found in maps.values():
+        if hasattr(found, "madvise"):  # not on Windows
+            found.madvise(mmap.MADV_DONTNEED)
+
+
+def mapping(array: npt.NDArray[Any]) -> mmap.mmap | None:
+    """The mapped file that an array is a view of, if any."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    return owner if isinstance(owner, mmap.mmap) else None

@@ -1,0 +1,139 @@
+"""A network on an accelerator: uint8 [b h w c] -> float32 logits [b k], with the card never waiting for pictures.
+
+    pixels -> pinned buffer -> (copy stream) -> buffer on the card -> normalise -> network -> pinned logits
+
+Pictures cross the bus as bytes, a quarter of what normalised pixels would be, and are normalised on the card.
+There are two pairs of buffers: while the network reads one, the next batch is copied into the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from torch import Tensor, nn
+
+from vitcli.model import Attention, Block, ViT
+from vitcli.preprocess import Preprocess
+
+Pixels = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+
+
+class FusedAttention(nn.Module):
+    """`model.Attention` over all tokens with one product for query, key and value: [b n d] -> [b n d]."""
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        parts = (attention.query, attention.key, attention.value)
+        weight = torch.cat([part.weight.detach() for part in parts])
+        biases = [part.bias.detach() for part in parts if part.bias is not None]
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        self.out = attention.out
+
+    def forward(self, x: Tensor, read: None = None) -> Tensor:
+        x = F.linear(x, self.weight, self.bias)
+        q, k, v = rearrange(x, "b n (t h d) -> t b h n d", t=3, h=self.heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        y: Tensor = self.out(rearrange(x, "b h n d -> b n (h d)"))
+        return y
+
+
+def fuse(model: ViT) -> None:
+    """Fuse query, key and value wherever all tokens ask; the last block may read only its first ones."""
+    for block in model.blocks[: -1 if model.config.pooled_tokens else None]:
+        if isinstance(block, Block) and isinstance(block.attention, Attention):
+            block.attention = FusedAttention(block.attention)  # type: ignore[assignment]  # it is called the same way
+
+
+class Buffer:
+    """Room for one batch of pictures in pinned memory and on the card, and who is still using it."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self.pinned = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
+        self.on_card = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # the copy stream has read `pinned` and filled `on_card`
+        self.read = torch.cuda.Event()  # type: ignore[no-untyped-call]  # the network has read `on_card`
+
+
+class OnCard:
+    """A network on CUDA or MPS.
+
+    `submit` starts a batch and returns at once what waits for its logits: starting the next batch before waiting for
+    this one keeps the card busy. `compiled` fuses the small operations; it costs a minute, and fixes the batch to the
+    first one's size, to which smaller ones are padded.
+    """
+
+    def __init__(self, model: ViT, preprocess: Preprocess, compiled: bool) -> None:
+        fuse(model)
+        self.model = model
+        self.device, self.dtype = model.positions.device, model.positions.dtype
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
+        self.scale, self.shift = (v.float().to(self.device) for v in (1 / (255 * std), -mean / std))
+        self.forward = torch.compile(self.classify, dynamic=False) if compiled else self.classify
+        self.compiled = compiled
+        self.buffers: list[Buffer] = []
+        if self.device.type == "cuda":
+            self.copies = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def classify(self, pixels: Tensor) -> Tensor:
+        """uint8 [b h w c] -> float32 [b k], both on the card."""
+        x = pixels.float() * self.scale + self.shift
+        x = rearrange(x.to(self.dtype), "b h w c -> b c h w")
+        logits: Tensor = self.model(x)
+        return logits.float()
+
+    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+        """Start on a batch. Raises torch.OutOfMemoryError, now or when waited for, if it does not fit."""
+        if self.device.type != "cuda":
+            with torch.inference_mode():
+                logits = self.classify(torch.from_numpy(pixels).to(self.device))
+            return lambda: logits.cpu().numpy()
+        with torch.cuda.device(self.device), torch.inference_mode():
+            return self._submit(pixels)
+
+    def _submit(self, pixels: Pixels) -> Callable[[], Logits]:
+        count = len(pixels)
+        buffer = self._buffer(pixels.shape)
+        # a compiled network takes every batch at the size of the first, the rest of it being what was there before
+        rows = len(buffer.pinned) if self.compiled else count
+        buffer.copied.synchronize()  # `pinned` may still be on its way
+        buffer.pinned[:count].copy_(torch.from_numpy(pixels))
+        network = torch.cuda.current_stream()
+        self.copies.wait_event(buffer.read)
+        with torch.cuda.stream(self.copies):
+            buffer.on_card[:count].copy_(buffer.pinned[:count], non_blocking=True)
+            buffer.copied.record()
+        network.wait_event(buffer.copied)
+        logits = self.forward(buffer.on_card[:rows])[:count]
+        buffer.read.record()
+        back = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
+        back.copy_(logits, non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+
+        def wait() -> Logits:
+            done.synchronize()
+            return back.numpy()
+
+        return wait
+
+    def _buffer(self, shape: tuple[int, ...]) -> Buffer:
+        """The buffer whose turn it is, large enough for a batch of `shape`."""
+        if self.buffers and (len(self.buffers[0].pinned) < shape[0] or self.buffers[0].pinned.shape[1:] != shape[1:]):
+            torch.cuda.synchronize()
+            self.buffers = []
+        if not self.buffers:
+            self.buffers = [Buffer(shape, self.device) for _ in range(2)]
+        self.buffers.reverse()
+        return self.buffers[0]
+
+    def shrink(self) -> None:
+        """Forget the size of the batch, after one that did not fit."""
+        self.buffers = []
