@@ -184,9 +184,25 @@ def test_deep_grey_is_scaled_and_never_clipped(data: bytes, note: str) -> None:
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PGM"])
 def test_a_dark_16_bit_picture_stays_dark(form: str) -> None:
-    dark = (RAMP / 16).astype(np.uint16)
+    dark = (RAMP / 16 + 1000).astype(np.uint16)
     data = b"P5 96 64 65535\n" + dark.astype(">u2").tobytes() if form == "PGM" else encoded(Image.fromarray(dark), form)
-    assert pixels(load(data)).max() == 16
+    assert (pixels(load(data)).min(), pixels(load(data)).max()) == (4, 20)
+
+
+def tiff(bits: int, photometric: int, width: int, data: bytes) -> bytes:
+    """One row of grey in an uncompressed TIFF: the kinds that Pillow reads and does not write."""
+    values = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(values)) + entries + b"\0" * 4
+
+
+def test_12_bit_tiffs_are_white_at_4095() -> None:
+    np.testing.assert_array_equal(pixels(load(tiff(12, 1, 2, b"\xff\xf8\x00")))[0, :, 0], [255, 128])
+
+
+def test_tiffs_that_count_from_white_are_not_negatives() -> None:
+    np.testing.assert_array_equal(pixels(load(tiff(16, 0, 2, b"\0\0\xff\xff")))[0, :, 0], [255, 0])
+    np.testing.assert_array_equal(pixels(load(tiff(8, 0, 2, b"\0\xff")))[0, :, 0], [255, 0])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -317,8 +317,8 @@ def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
     sixteen = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
+    tags = getattr(image, "tag_v2", {})
     if sixteen:
-        tags = getattr(image, "tag_v2", {})
         black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0  # 258: BitsPerSample
     else:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
@@ -328,6 +328,8 @@ def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
     for top in range(0, len(values), rows):
         part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
         grey[top : top + rows] = np.rint(part)
+    if tags.get(262) == 0:  # PhotometricInterpretation: zero is white, which Pillow heeds up to 8 bits
+        grey = 255 - grey
     clear = image.info.get("transparency")
     if isinstance(clear, int) and (values == clear).any():  # a PNG may name one grey as transparent
         grey[values == clear] = 255
