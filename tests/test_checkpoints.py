@@ -321,6 +321,7 @@ def test_preprocessing_is_the_checkpoints_own(tmp_path: Path) -> None:
     assert checkpoint.preprocess.mean == (0.1, 0.2, 0.3)
     assert checkpoint.preprocess.size == 32  # the positions are for 32 pixels, whatever the file says
     assert checkpoint.sources["preprocess"] == "preprocessor_config.json"
+    assert any("pictures of 64 pixels, the network takes 32" in warning for warning in checkpoint.warnings)
     assert checkpoints.load(folder, preprocess="torchvision").preprocess == FAMILIES["torchvision"](32)
     own = Preprocess(size=32, resize=40, fit="shortest", filter="bicubic")
     assert checkpoints.load(folder, preprocess=own).preprocess == own
@@ -335,7 +336,10 @@ def test_timms_preprocessing_is_read_from_its_config(oracles: Path) -> None:
     checkpoint = checkpoints.load(oracles / "timm" / "mean_norm_before" / "model.safetensors")
     assert checkpoint.preprocess.mean == (0.1, 0.2, 0.3)
     assert checkpoint.preprocess.resize == int(32 / 0.9)
-    assert checkpoints.load(oracles / "timm" / "plain" / "weights.pth").preprocess == FAMILIES["timm"](32)
+    unsaid = checkpoints.load(oracles / "timm" / "plain" / "weights.pth")
+    assert unsaid.preprocess == FAMILIES["timm"](32)
+    assert any("--preprocess deit" in warning for warning in unsaid.warnings)
+    assert checkpoints.load(oracles / "timm" / "distilled" / "weights.pth").preprocess == FAMILIES["deit"](32)
     assert checkpoints.load(oracles / "torchvision" / "plain" / "weights.pth").preprocess.mean == IMAGENET_MEAN
 
 
@@ -347,6 +351,34 @@ def test_pooler_is_dropped_knowingly(tmp_path: Path) -> None:
     checkpoint = checkpoints.load(folder)
     assert checkpoint.dropped == ("pooler.dense.bias", "pooler.dense.weight")
     assert set(checkpoint.tensors) == set(checkpoint.config.tensors())
+
+
+def test_bfloat16_archives_load_though_numpy_has_no_such_type(oracles: Path, tmp_path: Path) -> None:
+    plain = dict(np.load(oracles / "google" / "big_vision" / "weights.npz"))
+    halves = {name: (array.view("<u4") >> 16).astype("<u2").view("V2") for name, array in plain.items()}
+    np.savez(tmp_path / "half.npz", **halves)
+    checkpoint = checkpoints.load(tmp_path / "half.npz")
+    assert checkpoint.dtype == "bfloat16"
+    whole = checkpoints.load(oracles / "google" / "big_vision" / "weights.npz")
+    for name, tensor in whole.tensors.items():
+        np.testing.assert_allclose(checkpoint.tensors[name], tensor, rtol=2**-7)
+
+
+def test_timms_label_names_are_read_with_their_descriptions(oracles: Path, tmp_path: Path) -> None:
+    case = oracles / "timm" / "mean_norm_before"
+    shutil.copy(case / "model.safetensors", tmp_path)
+    config = json.loads((case / "config.json").read_text())
+    names = [f"n{i}" for i in range(11)]
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"label_names": names, "label_descriptions": {"n3": "cat"}})
+    )
+    labels = checkpoints.load(tmp_path).labels
+    assert (labels.names[2], labels.names[3]) == ("n2", "cat")
+
+
+def test_imagenets_own_wordnet_ids_are_its_labels(tmp_path: Path) -> None:
+    folder = edited(saved(tmp_path, model(num_labels=1000)), id2label=None, label_names=list(Labels.imagenet1k().wnids))
+    assert checkpoints.load(folder).labels == Labels.imagenet1k()
 
 
 def test_real_weights_load_whole_and_finite(weights: Path) -> None:

@@ -124,7 +124,10 @@ def _open(
     config, change = found.config, None
     if image_size is not None and image_size != config.image_size:
         config, change = _at_size(config, image_size, found.layout.resize)
-    prepared, preprocess_from = settings.preprocess(config.image_size, found.layout.preprocess, chosen=preprocess)
+    family = found.layout.preprocess_distilled * config.distillation_token or found.layout.preprocess
+    prepared, preprocess_from = settings.preprocess(
+        config.image_size, family, chosen=preprocess, resized=image_size is not None
+    )
     named, labels_from = _labels(settings, config.classes, labels)
     lazy = Lazy(found.parts, change)
     tensors: Mapping[str, Array] = lazy.whole() if whole else lazy

@@ -26,11 +26,8 @@ from vitcli.errors import CheckpointError, LayoutError, UsageError
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
-EVERYWHERE = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-)  # what DistributedDataParallel, torch.compile and Lightning put in front
+# What DistributedDataParallel, torch.compile and Lightning put in front of every name.
+EVERYWHERE = ("module.", "_orig_mod.", "model.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +75,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
     parts: dict[str, Part] = {}
     dropped: list[str] = []
-    problems: dict[str, list[str]] = {
-        "left over": [], "twice": [], "not floating-point": [], "misshapen": []
-    }  # fmt: skip
+    problems: dict[str, list[str]] = {kind: [] for kind in ("left over", "twice", "not floating-point", "misshapen")}
     for name, tensor in named.items():
         if math.prod(tensor.shape) == 0:
             continue  # holds nothing: vit-pytorch's class token when it pools by the mean
@@ -111,7 +106,10 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     if any("pre_logits" in name for name in dropped):
         settings.warnings.append("pre_logits left out, as timm does: that layer is for pre-training, and so may the "
                                  "head be")  # fmt: skip
-    refuse_headless(path, layout, parts)
+    if parts and not any(ours.startswith("head.") for ours in parts):
+        head = theirs(layout, "head.weight", named)
+        raise LayoutError(f"{path}: a backbone without a classification head (no {head}), so there are no classes to "
+                          "tell apart. Use a checkpoint fine-tuned for classification.")  # fmt: skip
     refuse(path, layout, settings, problems)
     if "distillation_token" in parts and "distillation_head.weight" not in parts:
         # a DeiT fine-tuned with one head: its second token is carried along but never read, as a register is
@@ -298,15 +296,6 @@ def nothing(shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(np.float32(0), shape)
 
 
-def refuse_headless(path: Path, layout: Layout, parts: Mapping[str, Part]) -> None:
-    """Raise LayoutError for a network that was never given classes."""
-    if parts and not any(ours.startswith("head.") for ours in parts):
-        head = next(rule.theirs for rule in layout.rules if rule.ours.startswith("head."))
-        spelling = next(Rule(head, "").spellings("")) if "{" not in head else re.sub(r"\{(\w+).*?\}", r"\1", head)
-        raise LayoutError(f"{path}: a backbone without a classification head (no {spelling}), so there are no classes "
-                          "to tell apart. Use a checkpoint fine-tuned for classification.")  # fmt: skip
-
-
 def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> None:
     """Raise LayoutError if there are problems (kind -> tensors)."""
     if any(problems.values()):
@@ -324,7 +313,7 @@ def theirs(layout: Layout, ours: str, named: Mapping[str, Stored]) -> str:
     """What a tensor of ours would be called in the file: of several spellings the one most like the file's names."""
     spellings = [name for rule in layout.rules for name in rule.spellings(ours)]
     kinds = {re.sub(r"\d+", "0", name) for name in named}
-    return next((name for name in spellings if re.sub(r"\d+", "0", name) in kinds), spellings[0])
+    return next((name for name in spellings if re.sub(r"\d+", "0", name) in kinds), (spellings or [ours])[0])
 
 
 def _another(settings: Settings) -> str:

@@ -113,6 +113,7 @@ class Layout:
     bare_attention: bool = False
     either_pooling: bool = False
     preprocess: str = "hf"  # a key of preprocess.FAMILIES
+    preprocess_distilled: str = ""  # the same for DeiT's models with a distillation token
     resize: Resize = TORCH_BICUBIC
 
 
@@ -252,6 +253,7 @@ LAYOUTS: tuple[Layout, ...] = (
         rules=TRANSFORMERS,
         dropped=("pooler.dense.*", "embeddings.mask_token"),
         eps=1e-12,
+        preprocess_distilled="hf-deit",
     ),
     Layout(
         "timm",
@@ -260,6 +262,7 @@ LAYOUTS: tuple[Layout, ...] = (
         dropped=("pre_logits.*",),  # as timm itself does: see `checkpoint_filter_fn` in its vision_transformer.py
         pooled_norm="fc_norm.weight",
         preprocess="timm",
+        preprocess_distilled="deit",
         resize=Resize("bicubic", antialias=True),
     ),
     Layout(

@@ -169,10 +169,13 @@ class Settings:
             return "sigmoid"
         return "softmax"
 
-    def preprocess(self, size: int, family: str, *, chosen: str | Preprocess | None) -> tuple[Preprocess, str]:
+    def preprocess(
+        self, size: int, family: str, *, chosen: str | Preprocess | None, resized: bool
+    ) -> tuple[Preprocess, str]:
         """What to do to pictures before a network of `size` pixels, and where that was said.
 
-        Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's.
+        Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's. A file that
+        speaks of another size is worth a warning, unless the network itself was `resized`.
         """
         if isinstance(chosen, Preprocess):
             return _at(chosen, size), "as given"
@@ -181,16 +184,26 @@ class Settings:
                 raise CheckpointError(f"No preprocessing is called {chosen!r}. Choose one of {', '.join(FAMILIES)}.")
             return FAMILIES[chosen](size), f"--preprocess {chosen}"
         kind = "DeiT" if self.config.get("model_type") == "deit" else "ViT"
+        read, file = None, "preprocessor_config.json"
         try:
             if self.processor is not None:
-                file = "preprocessor_config.json"
-                return _at(Preprocess.from_transformers(self.processor, kind=kind), size), file
-            if self.timm:
-                file = "config.json (pretrained_cfg)"
-                said = dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
-                return _at(Preprocess.from_timm(said), size), file
+                read = Preprocess.from_transformers(self.processor, kind=kind)
+            elif self.timm:
+                file = "config.json"
+                read = Preprocess.from_timm(
+                    dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
+                )
         except CheckpointError as error:
-            raise CheckpointError(f"{self.folder / file.split()[0]}: {error}") from error
+            raise CheckpointError(f"{self.folder / file}: {error}") from error
+        if read is not None:
+            if read.size != size and not resized:
+                self.warnings.append(f"{file} prepares pictures of {read.size} pixels, the network takes {size}: "
+                                     "believed the network")  # fmt: skip
+            return _at(read, size), file
+        if family == "timm":
+            # the same names hold Google's weights, trained on -1 to 1, and Facebook's, trained on ImageNet's mean
+            self.warnings.append("nothing says how pictures are prepared: took timm's way with mean and std .5 "
+                                 "(--preprocess deit for DeiT's weights)")  # fmt: skip
         if kind == "DeiT" and family == "hf":
             family = "hf-deit"
         return FAMILIES[family](size), f"the default of {family}"
