@@ -195,18 +195,16 @@ def test_names_come_back_exactly(tmp_path: Path) -> None:
     assert not reasons(tmp_path)
 
 
-def test_a_folder_deeper_than_python_recurses_is_walked(tmp_path: Path) -> None:
-    here = Path.cwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1200):
-            Path("d").mkdir()
-            os.chdir("d")
-        Path("deep.jpg").write_bytes(JPEG)
-        os.chdir(tmp_path)
-        assert names("d") == ["d/" * 1200 + "deep.jpg"]
-    finally:
-        os.chdir(here)
+def test_a_folder_deeper_than_python_recurses_is_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("deep.jpg").write_bytes(JPEG)
+    os.chdir(tmp_path)
+    found = names("d")
+    subprocess.run(["rm", "-r", "d"], check=True)  # what cleans up after the tests does recurse
+    assert found == ["d/" * 1200 + "deep.jpg"]
 
 
 def test_a_listing_gives_rows_before_it_is_fully_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

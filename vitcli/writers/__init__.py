@@ -8,12 +8,14 @@ from typing import Any
 
 from vitcli.errors import UsageError
 from vitcli.writers.base import Options, Writer
+from vitcli.writers.parquet import Parquet
+from vitcli.writers.sqlite import Sqlite
 from vitcli.writers.table import Table
-from vitcli.writers.text import Json, Jsonl
+from vitcli.writers.text import Csv, Json, Jsonl, Tsv
 
 __all__ = ["WRITERS", "Options", "Writer", "open_output", "writer_for"]
 
-WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (Table, Json, Jsonl)}
+WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (Table, Json, Jsonl, Csv, Tsv, Parquet, Sqlite)}
 
 
 def writer_for(format: str | None, path: Path | None = None) -> type[Writer]:

@@ -36,11 +36,11 @@ class Table(Writer):
     name = "table"
     endings = (".txt",)
     help = "for people"
+    without = ("resume", "retry_failed", "by_content", "fields", "long")
     flush_rows = 1
 
     def __init__(self, path: Path | None, header: Mapping[str, Any], options: Options) -> None:
         super().__init__(path, header, options)
-        self.refuse("resume", "retry_failed", "by_content", "fields", "long")
         from rich.console import Console
 
         file: IO[str] = sys.stdout

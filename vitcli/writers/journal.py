@@ -1,0 +1,272 @@
+"""`Journal`: which inputs an output answers already, so that a run that was stopped, or killed, can go on.
+
+A small SQLite file beside the output (`labels.csv.vit-journal`), or tables in the output where that is SQLite. It
+holds how the results were made, and a row for each row of the output: which input it answers and where it is.
+
+    name     BLOB     digest of the input's name
+    content  BLOB     digest of its bytes, with --by-content
+    size, mtime_ns    of its file, where it has one
+    failed            whether the answer is a Failure
+    run               the last run that met this input; each row answers one input of a run, so what was named twice
+                      has two rows
+    start, stop       where the row is: bytes of a text, row numbers of a parquet file
+    record   TEXT     the row itself as JSON, where the output cannot be appended to and is made at the end (parquet)
+
+Safe against `kill -9` by the order of writes: first the rows go into the output, then the journal's transaction says
+so. What the journal does not know of is cut off the output and done again. Rows that were replaced (a file that
+changed, a failure done again) are dropped from the journal at once, and from the output by `Writer.rebuild`: a new file
+is made beside the old one, one transaction switches the journal over to it and notes that it is to be renamed, then it
+is renamed. Whoever opens the journal next finishes a renaming that did not happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitcli.errors import OutputError
+from vitcli.sources import Input
+
+# of the header: what may differ between runs whose rows are to stand in one output
+VOLATILE = frozenset({"device", "version", "engine", "date"})
+
+# Seconds after which a run is worth waiting for the disk, so that it outlasts a power cut too and not only a kill: a
+# run of one picture would take a quarter longer.
+SHORT = 5.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS vit_rows (
+    id INTEGER PRIMARY KEY, name BLOB NOT NULL, content BLOB, size INTEGER, mtime_ns INTEGER,
+    failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, record TEXT
+);
+CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name);
+CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an input is known by."""
+
+    name: bytes
+    content: bytes | None
+    size: int | None
+    mtime_ns: int | None
+
+
+class Journal:
+    """The journal at `path`. Raises OutputError when another run holds it, and sqlite3.Error when it cannot be used."""
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path
+        self.opened_at, self.fast = time.monotonic(), True
+        self.db = sqlite3.connect(path, timeout=5 if shared else 0.5, isolation_level=None)
+        try:
+            if not shared:  # also spares the -shm file
+                self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self.db.execute("PRAGMA synchronous = OFF")
+            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.executescript(SCHEMA)
+            self.begin()
+            self.run = int(self.get("run", 0)) + 1
+            self.set("run", self.run)
+        except sqlite3.OperationalError as error:
+            self.db.close()
+            if "locked" in str(error):
+                raise OutputError(f"Another run is writing to {path}: wait for it, or choose another output.") from None
+            raise
+        except BaseException:
+            self.db.close()
+            raise
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value of the state."""
+        found = self.db.execute("SELECT value FROM vit_state WHERE key = ?", (key,)).fetchone()
+        return default if found is None else json.loads(found[0])
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value, with the next commit."""
+        self.db.execute("INSERT OR REPLACE INTO vit_state VALUES (?, ?)", (key, json.dumps(value)))
+
+    def begin(self) -> None:
+        """Everything up to the next commit happens as a whole or not at all."""
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """The output holds what the journal was told."""
+        self.db.execute("COMMIT")
+        if self.fast and time.monotonic() - self.opened_at > SHORT:
+            self.db.execute("PRAGMA synchronous = NORMAL")
+            self.fast = False
+        self.begin()
+
+    def rollback(self) -> None:
+        """Forget what was told since the last commit."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Commit, and leave one file."""
+        if self.db.in_transaction:
+            self.db.execute("COMMIT")
+        self.db.execute("PRAGMA journal_mode = DELETE")
+        self.db.close()
+
+    def agree(self, output: Path, header: Mapping[str, Any]) -> None:
+        """Record how results are made, or raise OutputError if those that are here were made otherwise."""
+        now = {key: value for key, value in flat(header) if key.split(".")[0] not in VOLATILE}
+        before = self.get("header")
+        if before is None:
+            self.set("header", now)
+            return
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if keys:
+            differences = "; ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys[:3])
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise OutputError(
+                f"{output} was made with other settings ({differences}{more}). Use those again, or another output."
+            )
+
+    def claim(self, own: Identity) -> tuple[int, bool, bool] | None:
+        """The row of an input that no input of this run has claimed yet: its id, whether it failed and is current."""
+        found = None
+        if own.content is not None:
+            found = self.db.execute(
+                "SELECT id, failed, 1 FROM vit_rows WHERE content = ? AND run <> ? ORDER BY name = ? DESC, id LIMIT 1",
+                (own.content, self.run, own.name),
+            ).fetchone()
+        if found is None:
+            found = self.db.execute(
+                "SELECT id, failed, content IS ? AND size IS ? AND mtime_ns IS ? FROM vit_rows "
+                "WHERE name = ? AND run <> ? ORDER BY id LIMIT 1",
+                (own.content, own.size, own.mtime_ns, own.name, self.run),
+            ).fetchone()
+        if found is None:
+            return None
+        self.db.execute("UPDATE vit_rows SET run = ? WHERE id = ?", (self.run, found[0]))
+        return found[0], bool(found[1]), bool(found[2])
+
+    def add(self, own: Identity, failed: bool, start: int | None, stop: int | None, record: str | None) -> int:
+        """A row of the output; its id."""
+        done = self.db.execute(
+            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, run, start, stop, record) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (own.name, own.content, own.size, own.mtime_ns, failed, self.run, start, stop, record),
+        )
+        assert done.lastrowid is not None
+        return done.lastrowid
+
+    def drop(self, row: int) -> None:
+        """Forget a row that was replaced: it leaves a hole in the output."""
+        self.db.execute("DELETE FROM vit_rows WHERE id = ?", (row,))
+        self.set("holes", True)
+
+    def drop_after(self, end: int) -> None:
+        """Forget rows that are not in the output, or not whole, because it was cut off or deleted."""
+        self.db.execute("DELETE FROM vit_rows WHERE stop > ?", (end,))
+
+    def end(self) -> int | None:
+        """Where the last row stops; None without rows."""
+        found: int | None = self.db.execute("SELECT max(stop) FROM vit_rows").fetchone()[0]
+        return found
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Start and stop of every row in the output, in order."""
+        yield from self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
+
+    def records(self) -> Iterator[str]:
+        """The rows that are not in the output yet, in order."""
+        yield from (
+            row for (row,) in self.db.execute("SELECT record FROM vit_rows WHERE record IS NOT NULL ORDER BY id")
+        )
+
+    def has_records(self) -> bool:
+        """Whether there are rows that are not in the output yet."""
+        return self.db.execute("SELECT 1 FROM vit_rows WHERE record IS NOT NULL LIMIT 1").fetchone() is not None
+
+    def switch(self, first: int, between: int) -> None:
+        """One transaction: the rows follow one another in a new output, from `first` on, which is to be renamed."""
+        self.db.execute("CREATE TEMP TABLE moved (id INTEGER PRIMARY KEY, start INTEGER, stop INTEGER)")
+        self.db.execute(
+            "INSERT INTO moved SELECT id, stop - length, stop FROM (SELECT id, length, "
+            "? + sum(length) OVER (ORDER BY id) + ? * (row_number() OVER (ORDER BY id) - 1) AS stop "
+            "FROM (SELECT id, ifnull(stop - start, 1) AS length FROM vit_rows))",
+            (first, between),
+        )
+        self.db.execute(
+            "UPDATE vit_rows SET start = (SELECT start FROM moved WHERE moved.id = vit_rows.id), "
+            "stop = (SELECT stop FROM moved WHERE moved.id = vit_rows.id), record = NULL"
+        )
+        self.db.execute("DROP TABLE moved")
+        self.set("holes", False)
+        self.set("renaming", True)
+        self.commit()
+
+    def rename(self, new: Path, output: Path) -> None:
+        """Put a new output in the place of the old one, if that is what was being done."""
+        if self.get("renaming", False):
+            if new.exists():
+                new.replace(output)
+            self.set("renaming", False)
+            self.commit()
+        new.unlink(missing_ok=True)
+
+    def shrink(self) -> None:
+        """Give the room of records that went into the output back to the disk."""
+        self.rollback()
+        with contextlib.suppress(sqlite3.Error):  # a full disk: the room was only wanted
+            self.db.execute("VACUUM")
+        self.begin()
+
+
+def identity(item: Input, by_content: bool) -> Identity:
+    """What an input is known by: path, size and time, or its bytes."""
+    size, mtime_ns = item.size, item.mtime_ns
+    if item.file is not None and mtime_ns is None:
+        try:
+            found = item.file.stat()
+            size, mtime_ns = found.st_size, found.st_mtime_ns
+        except (OSError, ValueError):
+            pass  # the row will say what is wrong with it
+    name = digest(item.name.encode("utf-8", "surrogatepass"))
+    content = digest_of(item) if by_content else None
+    # known by its bytes, a file may have been copied or touched
+    return Identity(name, content, None, None) if content else Identity(name, None, size, mtime_ns)
+
+
+def digest_of(item: Input) -> bytes | None:
+    """Digest of an input's bytes, None if it cannot be read."""
+    if item.data is not None:
+        return digest(item.data)
+    if item.file is None:
+        return None
+    whole = hashlib.blake2b(digest_size=16)
+    try:
+        with item.file.open("rb") as file:
+            while piece := file.read(1 << 20):
+                whole.update(piece)
+    except OSError:
+        return None
+    return whole.digest()
+
+
+def digest(data: bytes) -> bytes:
+    """16 bytes that stand for any number of them."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def flat(header: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"preprocess": {"size": 224}}` -> `("preprocess.size", 224)`, as JSON gives the values back."""
+    for key, value in header.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", json.loads(json.dumps(value))
