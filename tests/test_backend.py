@@ -1,0 +1,166 @@
+"""Where the network runs is chosen well, refused with a reason, and does not move the numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vitcli import backend, checkpoints
+from vitcli.errors import DeviceError, OutOfMemory, UsageError
+
+
+def load(folder: Path, **changes: Any) -> backend.Backend:
+    settings: dict[str, Any] = {"engine": "torch", "device": "cpu", "dtype": "auto", "pictures": None}
+    return backend.load(checkpoints.load(folder), **(settings | changes))
+
+
+def pixels(count: int, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def test_both_engines_give_the_same_logits(tiny: Path) -> None:
+    given = pixels(5)
+    np.testing.assert_allclose(load(tiny).logits(given), load(tiny, engine="numpy").logits(given), atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_what_is_submitted_is_what_logits_gives(tiny: Path, engine: str) -> None:
+    network, given = load(tiny, engine=engine), pixels(4)
+    first, second = network.submit(given[:2]), network.submit(given[2:])
+    np.testing.assert_allclose(np.concatenate([first(), second()]), network.logits(given), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "agreement"), [("float32", 1.0), ("bfloat16", 0.97)])
+def test_real_pictures_keep_their_labels(weights: Path, images: Path, dtype: str, agreement: float) -> None:
+    from PIL import Image
+
+    from vitcli.model import ViT
+
+    checkpoint = checkpoints.load(weights)
+    files = sorted((images / "labelled" / "images").iterdir())[:40]
+    given = np.stack([checkpoint.preprocess.resized(Image.open(file).convert("RGB")) for file in files])
+    plain = ViT.from_tensors(checkpoint.config, checkpoint.tensors)
+    normalised = torch.from_numpy(checkpoint.preprocess.normalised(given))
+    with torch.inference_mode():
+        expected = torch.cat([plain(part) for part in normalised.split(10)]).numpy()
+    network = backend.load(checkpoint, engine="torch", device="cpu", dtype=dtype, pictures=None)
+    logits = network.logits(given)
+    assert (logits.argmax(1) == expected.argmax(1)).mean() >= agreement
+    if dtype == "float32":
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_a_type_that_would_be_emulated_is_warned_about(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "hardware_has", lambda dtype: dtype == "float32")
+    assert load(tiny).warnings == ()
+    (sentence,) = load(tiny, dtype="bfloat16").warnings
+    assert "bfloat16" in sentence
+    assert "emulated" in sentence
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "expected"),
+    [
+        ("flags\t\t: fpu avx512_bf16 amx_tile", "bfloat16", True),
+        ("flags\t\t: fpu avx2 fma", "bfloat16", False),
+        ("flags\t\t: fpu avx2 fma", "float32", True),
+        ("flags\t\t: fpu avx512_bf16", "float16", False),
+        ("Features\t: fp asimd asimdhp bf16", "float16", True),
+        ("Features\t: fp asimd asimdhp bf16", "bfloat16", True),
+        ("nothing of the kind", "bfloat16", True),
+    ],
+)
+def test_the_system_s_word_on_the_cpu_is_read(
+    flags: str, dtype: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
+    monkeypatch.setattr(backend, "Path", lambda _: cpuinfo)
+    assert backend.hardware_has(dtype) is expected
+
+
+def test_no_more_threads_than_processors_are_used() -> None:
+    assert 1 <= backend.processors() <= (os.cpu_count() or 1)
+
+
+def test_one_processor_allowed_is_one_processor_used() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no affinity masks")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert backend.processors() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_a_mapped_checkpoint_can_be_read_again_after_its_release(tiny: Path) -> None:
+    checkpoint = checkpoints.load(tiny)
+    before = {name: tensor.copy() for name, tensor in checkpoint.tensors.items()}
+    assert any(backend.mapping(tensor) is not None for tensor in checkpoint.tensors.values())
+    backend.release(checkpoint)
+    for name, tensor in checkpoint.tensors.items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+def test_memory_that_runs_out_is_one_error_of_ours(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load(tiny)
+    assert isinstance(network, backend.TorchBackend)
+
+    def full(_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you ...")
+
+    monkeypatch.setattr(network._run, "submit", full)
+    with pytest.raises(OutOfMemory, match="batch of 3 pictures"):
+        network.logits(pixels(3))
+
+
+def test_other_errors_of_torch_are_not_dressed_up_as_memory(tiny: Path) -> None:
+    with pytest.raises(Exception, match=r"shape|size|divisible") as caught:
+        load(tiny).logits(pixels(1, side=40))
+    assert not isinstance(caught.value, OutOfMemory)
+
+
+@pytest.mark.parametrize("settings", [{"device": "cuda"}, {"dtype": "bfloat16"}])
+def test_the_numpy_engine_refuses_what_it_cannot_do(tiny: Path, settings: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="float32 on the CPU"):
+        load(tiny, engine="numpy", **settings)
+
+
+def test_a_device_that_is_not_here_is_refused_with_a_way_out() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError, match="--device cpu"):
+            backend.choose_device("cuda")
+    with pytest.raises(UsageError, match="not one of"):
+        backend.choose_device("tpu")
+    with pytest.raises(UsageError, match="not one of"):
+        backend.choose_dtype("int8", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("compile", "device", "pictures", "expected"),
+    [
+        ("auto", "cuda", None, True),
+        ("auto", "cuda:1", 10**6, True),
+        ("auto", "cuda", 100, False),
+        ("auto", "cpu", None, False),
+        ("auto", "mps", None, False),
+        ("off", "cuda", None, False),
+        ("on", "cuda", 1, True),
+    ],
+)
+def test_only_long_jobs_on_cuda_are_compiled(
+    compile: backend.Compile, device: str, pictures: int | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "triton_is_here", lambda: True)
+    assert backend.choose_compile(compile, device, pictures) is expected
+
+
+def test_compiling_where_it_gains_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="CUDA"):
+        backend.choose_compile("on", "cpu", None)

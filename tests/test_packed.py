@@ -1,0 +1,113 @@
+"""Packed layers compute what the plain ones do, and step aside when they cannot."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from vitcli import packed
+from vitcli.config import Config
+from vitcli.model import ViT
+from vitcli.packed import OnCPU, PackedLinear, pack
+from vitcli.preprocess import Preprocess
+
+SMALL = dict(image_size=32, patch_size=8, width=48, depth=3, heads=3, head_width=16, mlp_width=96, classes=10)
+PREPROCESS = Preprocess(size=32, resize=32)
+HAS_PACKING = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+VARIANTS = [
+    {}, {"gelu": "tanh"}, {"qkv_bias": False}, {"pooling": "mean"}, {"layer_scale": True}, {"patch_norms": True},
+    {"distillation_token": True}, {"attention_out": False, "heads": 1, "head_width": 48},
+]  # fmt: skip
+
+
+def network(**changes: object) -> ViT:
+    """A small random network whose weights are large enough for mistakes to show."""
+    torch.manual_seed(0)
+    model = ViT(Config(**(SMALL | changes))).eval().requires_grad_(False)  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        parameter.normal_(std=0.2) if parameter.ndim > 1 else parameter.uniform_(0.2, 1.2)
+    return model
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def linear_layers(model: ViT) -> int:
+    return sum(type(module) is torch.nn.Linear for module in model.modules())
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_a_packed_network_gives_the_plain_one_s_logits(changes: dict[str, object]) -> None:
+    plain = network(**changes)
+    run = OnCPU(copy.deepcopy(plain), PREPROCESS, torch.float32)
+    given = pixels(3)
+    expected = plain(torch.from_numpy(PREPROCESS.normalised(given))).numpy()
+    np.testing.assert_allclose(run(given), expected, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.skipif(not HAS_PACKING, reason="this torch has no oneDNN")
+def test_every_layer_but_the_head_is_packed_and_its_plain_weight_let_go() -> None:
+    model = network()
+    assert pack(model, torch.float32, rows=17) == 1 + 3 * 6
+    assert linear_layers(model) == 1, "only the head is left"
+    assert sum(p.numel() for p in model.parameters()) < 0.2 * model.config.parameters
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_halved_types_stay_near_float32(dtype: torch.dtype) -> None:
+    plain = network()
+    run = OnCPU(copy.deepcopy(plain), PREPROCESS, dtype)
+    given = pixels(4)
+    expected = plain(torch.from_numpy(PREPROCESS.normalised(given))).numpy()
+    logits = run(given)
+    assert logits.dtype == np.float32
+    assert abs(logits - expected).max() < 0.05 * abs(expected).max()
+
+
+def test_a_layer_that_differs_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = PackedLinear.forward
+    wrong = lambda self, x: right(self, x).flip(-1)  # noqa: E731
+    monkeypatch.setattr(PackedLinear, "forward", wrong)
+    plain = network()
+    model = copy.deepcopy(plain)
+    assert pack(model, torch.float32, rows=17) == 0
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(x), plain(x))
+
+
+def test_a_nan_counts_as_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackedLinear, "forward", lambda self, x: torch.full((*x.shape[:-1], 48), float("nan")))
+    assert pack(network(mlp_width=48), torch.float32, rows=17) == 0
+
+
+def test_a_torch_without_the_operators_runs_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_reorder_linear_weight'")
+
+    monkeypatch.setattr(PackedLinear, "__init__", missing)
+    plain = network()
+    run = OnCPU(copy.deepcopy(plain), PREPROCESS, torch.float32)
+    assert run.packed == 0
+    given = pixels(2)
+    expected = plain(torch.from_numpy(PREPROCESS.normalised(given)))
+    torch.testing.assert_close(torch.from_numpy(run(given)), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_batch_in_parts_gives_every_picture_its_own_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "WIDEST", 2 * 17 * 144 * 4)
+    run = OnCPU(network(), PREPROCESS, torch.float32)
+    assert run.together == 2
+    given = pixels(count)
+    one_by_one = np.concatenate([run(given[i : i + 1]) for i in range(count)])
+    np.testing.assert_allclose(run(given), one_by_one, atol=1e-4)
+
+
+def test_weights_are_released_block_by_block() -> None:
+    calls: list[None] = []
+    pack(network(), torch.float32, 17, lambda: calls.append(None))
+    assert len(calls) == 4  # the patch embedding and three blocks
