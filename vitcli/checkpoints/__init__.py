@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,6 +61,8 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""
+        import hashlib
+
         hashes = [_sha256(file) for file in self.files]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
@@ -124,6 +125,9 @@ def _open(
     config, change = found.config, None
     if image_size is not None and image_size != config.image_size:
         config, change = _at_size(config, image_size, found.layout.resize)
+        if not found.layout.own_resize:
+            settings.warnings.append(f"{found.layout.name} has no way of its own to resize positions: done as "
+                                     "transformers does")  # fmt: skip
     family = found.layout.preprocess_distilled * config.distillation_token or found.layout.preprocess
     prepared, preprocess_from = settings.preprocess(
         config.image_size, family, chosen=preprocess, resized=image_size is not None
@@ -232,6 +236,8 @@ def _finite(tensor: Array) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    import hashlib  # here, because a cold start does without it
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

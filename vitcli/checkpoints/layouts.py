@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 
 from vitcli.checkpoints.positions import Resize
 from vitcli.config import Gelu, Pooling
@@ -28,20 +29,6 @@ class Rule:
     theirs: str
     ours: str
     axes: str = ""
-    _regex: re.Pattern[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        pieces = re.split(r"\{(.*?)\}", self.theirs)
-        for i, inside in enumerate(pieces):
-            if i % 2 == 0:
-                pieces[i] = re.escape(inside)
-            elif inside == "L":
-                pieces[i] = r"(?P<L>0|[1-9]\d{0,3})"
-            elif inside == "p":
-                pieces[i] = r"(?P<p>weight|bias)"
-            else:
-                pieces[i] = f"(?:{'|'.join(map(re.escape, inside.split('|')))})"
-        object.__setattr__(self, "_regex", re.compile("".join(pieces)))
 
     @property
     def left(self) -> str:
@@ -50,7 +37,7 @@ class Rule:
 
     def match(self, name: str) -> dict[str, str] | None:
         """`{L}` and `{p}` of a name of theirs, None if the rule is not about it."""
-        match = self._regex.fullmatch(name)
+        match = _regex(self.theirs).fullmatch(name)
         return match.groupdict() if match else None
 
     def fits(self, rank: int) -> bool:
@@ -91,6 +78,21 @@ class Rule:
             yield from names
 
 
+@cache  # compiled when first asked for: most layouts are never met in a run
+def _regex(theirs: str) -> re.Pattern[str]:
+    pieces = re.split(r"\{(.*?)\}", theirs)
+    for i, inside in enumerate(pieces):
+        if i % 2 == 0:
+            pieces[i] = re.escape(inside)
+        elif inside == "L":
+            pieces[i] = r"(?P<L>0|[1-9]\d{0,3})"
+        elif inside == "p":
+            pieces[i] = r"(?P<p>weight|bias)"
+        else:
+            pieces[i] = f"(?:{'|'.join(map(re.escape, inside.split('|')))})"
+    return re.compile("".join(pieces))
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """One family of checkpoints.
@@ -115,6 +117,7 @@ class Layout:
     preprocess: str = "hf"  # a key of preprocess.FAMILIES
     preprocess_distilled: str = ""  # the same for DeiT's models with a distillation token
     resize: Resize = TORCH_BICUBIC
+    own_resize: bool = True  # False: the family has no way of its own
 
 
 TOKEN, TOKENS = "... d -> (... d)", "... n d -> (... n) d"  # with or without leading axes of 1
@@ -308,5 +311,6 @@ LAYOUTS: tuple[Layout, ...] = (
         mean="mean_all",
         bare_attention=True,
         either_pooling=True,
+        own_resize=False,
     ),
 )
