@@ -51,7 +51,7 @@ def convert(checkpoint: Checkpoint, out: Path, *, force: bool = False) -> list[P
     files = [weights, weights.with_name("config.json"), weights.with_name("preprocessor_config.json")]
     there = [file.name for file in files if file.exists()]
     if there and not force:
-        raise OutputError(f"{weights.parent} already holds {' and '.join(there)}: choose another place, or --force.")
+        raise OutputError(f"{weights.parent} already holds {', '.join(there)}: choose another place, or --force.")
     tensors = hub_tensors(checkpoint)
     if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         raise CheckpointError(f"{checkpoint.path}: NaN or infinity among the weights ({', '.join(bad[:3])}). "

@@ -115,8 +115,8 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
     """The same for a person, a line each."""
     config, sources = checkpoint.config, found["sources"]
     shape = (
-        f"{config.name}, {config.image_size}, {config.parameters / 1e6:.1f} M parameters, "
-        f"{config.flops / 1e9:.1f} GFLOP an image"
+        f"{config.name}, {config.image_size}, {three(config.parameters / 1e6)} M parameters, "
+        f"{three(config.flops / 1e9)} GFLOP an image"
     )
     first = ", ".join(name.split(",")[0] for name in found["labels"][:FIRST])  # of WordNet's synonyms the first
     labels = f"{config.classes}: {first}{', ...' if config.classes > FIRST else ''} ({sources['labels']})"
@@ -146,6 +146,11 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
     if found["checked"] and not found["not_finite"]:
         lines.append(("weights", "all finite"))
     return "\n".join(f"{typer.style(f'{key:13}', bold=True)}  {console.printable(value)}" for key, value in lines)
+
+
+def three(value: float) -> str:
+    """Three digits, or more where they stand before the point: 0.0838, 5.72, 86.6, 1013."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def details(checkpoint: Checkpoint) -> str:

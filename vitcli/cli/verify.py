@@ -96,14 +96,16 @@ def verify(
     equal = bool(done) and all(row.agrees() for row in done)
     if form is options.Form.json:
         document(name, reference, done, TOLERANCE, equal)
+    if not (quiet or all(row.own_preprocessing for row in done)):
+        say.print("Prepared by vit for both: transformers cannot round a crop's uneven margins as this model wants.")
     if not done:
         console.error("Nothing was compared.")
     elif not equal:
         beyond = sum(not row.agrees() for row in done)
-        console.error(f"{beyond} of {len(done)} pictures differ by more than {TOLERANCE:.0e} (at most by {worst:.1e}): "
-                      "the outputs are not equivalent.")  # fmt: skip
+        console.error(f"Not equivalent: more than {TOLERANCE:.0e} apart on {beyond} of {len(done)} "
+                      f"(by {worst:.1e} from transformers' logits).")  # fmt: skip
     elif not quiet:
-        say.print(f"Equivalent: the largest difference on {len(done)} pictures is {worst:.1e}, within {TOLERANCE:.0e}.")
+        say.print(f"Equivalent: {worst:.1e} is the largest difference of a logit, within {TOLERANCE:.0e}.")
     if failed or not equal:
         raise typer.Exit(3 if equal else 1)
 
@@ -118,7 +120,7 @@ def remarks(row: Comparison) -> str:
     """What else is known of a picture's row."""
     found = []
     if not row.own_preprocessing:
-        found.append("prepared by vit for both: transformers cannot round the crop's uneven margins as this model does")
+        found.append("prepared by vit for both")
     if row.published is not None:
         found.append(f"{row.published:.1e} from the logits that transformers' tests publish")
     return f" ({'; '.join(found)})" if found else ""
