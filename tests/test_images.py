@@ -182,6 +182,13 @@ def test_deep_grey_is_scaled_and_never_clipped(data: bytes, note: str) -> None:
     assert np.abs(pixels(picture) - AS_BYTES[..., None]).max() <= 1
 
 
+def test_a_transparent_16_bit_grey_becomes_white() -> None:
+    rows = b"".join(b"\0" + row.tobytes() for row in np.array([[100, 30_000]] * 2, ">u2"))
+    picture = load(png(2, 2, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 100))))
+    assert picture.notes == ("alpha on white", "16-bit scaled")
+    np.testing.assert_array_equal(pixels(picture)[0, :, 0], [255, 117])
+
+
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PGM"])
 def test_a_dark_16_bit_picture_stays_dark(form: str) -> None:
     dark = (RAMP / 16 + 1000).astype(np.uint16)
@@ -489,10 +496,13 @@ def test_only_the_decoder_that_is_needed_is_imported(tmp_path: Path) -> None:
     assert run.stderr == ""
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM"])
-def test_mutated_files_give_a_picture_or_an_error(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "TIFF deflated", "TIFF lzw", "BMP", "PPM"])
+def test_mutated_files_give_a_picture_or_an_error_and_print_nothing(
+    form: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     random = np.random.default_rng(0)
-    whole = encoded(NOISY.resize((24, 16)), form)
+    compression = {"TIFF deflated": "tiff_deflate", "TIFF lzw": "tiff_lzw"}.get(form)
+    whole = encoded(NOISY.resize((24, 16)), form.split()[0], **{"compression": compression} if compression else {})
     for _ in range(150):
         data = bytearray(whole)
         for place in random.integers(0, len(data), random.integers(1, 8)):

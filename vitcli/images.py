@@ -22,8 +22,9 @@ import stat
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -198,6 +199,8 @@ def _opened_by(form: _Format, file: IO[bytes], max_pixels: int) -> Image.Image:
     except ImportError:
         hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
         raise PictureError("unsupported", f"It is a {form.name} file: {hint}.") from None
+    if form.name == "TIFF":
+        _quieten_libtiff()
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
     _quieten()
@@ -237,6 +240,24 @@ def _quieten() -> None:
 
 
 _PILLOW = re.compile(r"(PIL|pillow_heif|pillow_jxl)\b")
+
+
+@cache
+def _quieten_libtiff() -> None:
+    """Stop libtiff from printing to stderr what is wrong with a file; Pillow raises an exception for it anyway.
+
+    Its handlers can be taken off in C only. Where the library is not to be reached, its lines merely stay.
+    """
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        libtiff = ctypes.CDLL(
+            importlib.import_module("PIL._imaging").__file__
+        )  # finds the libraries that Pillow was linked with
+        for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(libtiff, handler)
+            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            setter(None)
 
 
 def _upright(image: Image.Image, at_least: int | None) -> Picture:
