@@ -1,7 +1,7 @@
 """Scripts that make checkpoints with the libraries vit must agree with, run by `make.py` in a process of their own.
 
-torchvision, timm and vit-pytorch are installed apart (see `oracles.txt`), because torchvision would replace torch's CPU
-build and transformers would change its behaviour if it found it. They fill a folder with `LIBRARY/CASE/`: a file of
+torchvision, timm, vit-pytorch and scipy are installed apart (see `oracles.txt`): torchvision would replace torch's CPU
+build, and transformers would change its behaviour if it found it. They fill a folder with `LIBRARY/CASE/`: a file of
 weights, perhaps config.json, and expected.npz, which holds `pixels` [b 3 H W] and the library's `logits` [b k].
 """
 

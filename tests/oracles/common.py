@@ -20,7 +20,7 @@ def find_libraries() -> torch.library.Library:
     """
     folder = Path(sys.prefix) / "oracles"
     if not folder.is_dir():
-        sys.exit(f"{folder} is missing: `make test` installs timm, torchvision and vit-pytorch there.")
+        sys.exit(f"{folder} is missing: `make test` installs the reference libraries there.")
     sys.path.append(str(folder))
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d"):

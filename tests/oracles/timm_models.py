@@ -12,6 +12,7 @@ from common import find_libraries, randomised, write
 
 find_libraries()
 
+from scipy.ndimage import zoom  # noqa: E402
 from timm.models.deit import VisionTransformerDistilled  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
 
@@ -139,10 +140,10 @@ def google(out: Path) -> None:
     for size in (16, 56):
         moved = VisionTransformer(**(TINY | dict(act_layer=tanh, img_size=size))).eval()
         state = plain.state_dict()
-        grid = state["pos_embed"][:, 1:].reshape(1, 4, 4, 48).permute(0, 3, 1, 2)
-        # scipy.ndimage.zoom(order=1), which both code bases call, in torch's words
-        grid = torch.nn.functional.interpolate(grid, size=(size // 8,) * 2, mode="bilinear", align_corners=True)
-        new = torch.cat([state["pos_embed"][:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+        grid = state["pos_embed"][0, 1:].reshape(4, 4, 48).numpy()
+        # what both of Google's code bases call
+        grid = zoom(grid, (size // 8 / 4, size // 8 / 4, 1), order=1).reshape(-1, 48)
+        new = torch.cat([state["pos_embed"][:, :1], torch.from_numpy(grid)[None]], dim=1)
         moved.load_state_dict(state | {"pos_embed": new})
         write(out / f"vit_jax_at_{size}", moved, size, state=as_jax(plain, **vit_jax), file="weights.npz")
 

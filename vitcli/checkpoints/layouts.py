@@ -246,6 +246,8 @@ def flax(positions: str, attention: str, mlp: str, norm2: str) -> tuple[Rule, ..
     )  # fmt: skip
 
 
+# scipy.ndimage.zoom(order=1). For a few pairs of sizes (24 -> 22) its rounding loses the last row and column, which
+# become zeros; that is not repeated here.
 SCIPY_ZOOM = Resize("bilinear", corners=True)
 
 LAYOUTS: tuple[Layout, ...] = (
