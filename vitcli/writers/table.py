@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPE_WIDTH = 100  # columns where there is no terminal to say
-TAKEN = 21  # columns of rank, score and the gaps of five columns
+TAKEN = 18  # columns of rank, score and the gaps between four columns
+GAP = 3  # before the bars
 
 
 class Table(Writer):
@@ -57,9 +58,10 @@ class Table(Writer):
         # 80 columns give pictures 19, labels 30 and bars 10; 160 and more give them 50, 50 and 40, all they need
         width = max(40, self.console.width)
         self.bar = 0 if self.plain else min(40, width // 8)
-        self.picture = min(50, (width - self.bar - TAKEN) * 2 // 5)
-        self.label = min(50, width - self.bar - TAKEN - self.picture)
-        self.console.width = TAKEN + self.picture + self.label + self.bar
+        bar = self.bar + GAP if self.bar else 0
+        self.picture = min(50, (width - bar - TAKEN) * 2 // 5)
+        self.label = min(50, width - bar - TAKEN - self.picture)
+        self.console.width = TAKEN + self.picture + self.label + bar
         self.started = False
         self.rows: list[Result] = []
 
@@ -111,14 +113,13 @@ class Table(Writer):
         """One picture with all its labels, or with what is wrong with it."""
         from rich.text import Text
 
-        name = visible(result.path)
+        picture = self.named(result.path)
         if isinstance(result, Failure):
             message = Text(visible(f"{result.error}: {result.message}"), "red")
-            return [Text(name, "bold red"), Text("✗", "bold red"), message]
-        picture = Text(name, "bold")
+            return [picture, Text("✗", "bold red"), message]
         if len(result.top) > 1:  # with one label for each picture, a picture is one line
-            picture.append(f"\n{result.size[0]} × {result.size[1]}", "not bold dim")
-            picture.append("".join(f"\n{visible(note)}" for note in result.notes), "not bold dim")
+            picture.append(f"\n{result.size[0]} × {result.size[1]}", "dim")
+            picture.append("".join(f"\n{visible(note)}" for note in result.notes), "dim")
         styles = ["bold", *[""] * len(result.top)]
         labels = [Text(visible(top.label), style) for top, style in zip(result.top, styles, strict=False)]
         if not self.plain:
@@ -135,6 +136,14 @@ class Table(Writer):
             colours = ["green", *["cyan"] * len(result.top)]
             columns.append(lines(self.drawn(t.score, c) for t, c in zip(result.top, colours, strict=False)))
         return columns
+
+    def named(self, path: str) -> Text:
+        """A picture's name; one too long for its column gives its folder a line of its own."""
+        from rich.text import Text
+
+        folder, slash, name = visible(path).rpartition("/")
+        line = Text.assemble(f"{folder}{slash}", (name, "bold"))
+        return line if line.cell_len <= self.picture else Text.assemble((f"{folder}{slash}\n", "dim"), (name, "bold"))
 
     def drawn(self, value: float, colour: str) -> Text:
         """A bar as long as a score; none for what is no share of one (regression)."""
