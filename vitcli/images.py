@@ -31,7 +31,7 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .errors import PictureError
+from vitcli.errors import PictureError
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
 # 0.8 GB; a file of a few kilobytes can claim any size, so what is larger is refused before a pixel is decoded.
@@ -39,7 +39,7 @@ MAX_PIXELS = 16384 * 12288
 
 # `decode="fast"` leaves the shorter side at least this many times as large as resizing needs. Measured on pictures of
 # 4000 x 3000 pixels resized to 224: decoded at a quarter, 5 times faster, pixels moved by at most 5 of 255 (0.15 in the
-# mean) and logits by 0.1 in the median; at an eighth (a margin of 1.5), hardly faster still, by 20 of 255 and 0.27.
+# mean) and logits by 0.1 in the median; at an eighth (a margin of 1.5), a little faster, by 20 of 255 and 0.27.
 FAST_MARGIN = 2
 
 _HEAD = 4096  # bytes read to tell formats apart
