@@ -40,8 +40,9 @@ def natural(name: str) -> tuple[list[str | int], str]:
 def entries(folder: str) -> Iterator[os.DirEntry[str]]:
     """What a folder holds, sorted naturally CHUNK by CHUNK. Raises OSError."""
     with os.scandir(folder) as scan:
-        while chunk := sorted(islice(scan, CHUNK), key=lambda entry: natural(entry.name)):
-            yield from chunk
+        while chunk := sorted(islice(scan, CHUNK), key=lambda entry: natural(entry.name), reverse=True):
+            while chunk:
+                yield chunk.pop()  # an entry remembers what it asks of the disk: none is kept longer than it is used
 
 
 def walk(folder: str, how: Walk) -> Iterator[Input]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class Table(Writer):
                 file = path.open("w", encoding="utf-8")
             except OSError as error:
                 raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+        if isinstance(file, TextIOWrapper):  # a name that a terminal without UTF-8 cannot show is shown as escapes
+            file.reconfigure(errors="backslashreplace")
         self.console = Console(file=file, highlight=False, emoji=False, markup=False)
         self.plain = not self.console.is_terminal
         if self.plain:
