@@ -30,7 +30,7 @@ from vitcli.errors import CheckpointError, LayoutError, UsageError
 from vitcli.labels import Labels
 from vitcli.model import ViT
 from vitcli.numpy_model import NumpyViT
-from vitcli.preprocess import FAMILIES, IMAGENET_MEAN, Preprocess
+from vitcli.preprocess import FAMILIES, Preprocess
 
 TINY: dict[str, Any] = dict(
     hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
@@ -114,6 +114,12 @@ def test_distilled_deit_averages_both_heads(tmp_path: Path) -> None:
     checkpoint = checkpoints.load(saved(tmp_path, network))
     assert checkpoint.config.distillation_token
     agrees(checkpoint, network)
+
+
+def test_a_distilled_network_is_never_pooled_by_the_mean(tmp_path: Path) -> None:
+    folder = edited(saved(tmp_path, model(DeiTForImageClassificationWithTeacher)), global_pool="avg")
+    with pytest.raises(CheckpointError, match="distilled network reads its two tokens"):
+        checkpoints.load(folder)
 
 
 def test_deit_with_one_head_carries_its_second_token_along(tmp_path: Path) -> None:
@@ -339,8 +345,13 @@ def test_timms_preprocessing_is_read_from_its_config(oracles: Path) -> None:
     unsaid = checkpoints.load(oracles / "timm" / "plain" / "weights.pth")
     assert unsaid.preprocess == FAMILIES["timm"](32)
     assert any("--preprocess deit" in warning for warning in unsaid.warnings)
-    assert checkpoints.load(oracles / "timm" / "distilled" / "weights.pth").preprocess == FAMILIES["deit"](32)
-    assert checkpoints.load(oracles / "torchvision" / "plain" / "weights.pth").preprocess.mean == IMAGENET_MEAN
+    distilled = checkpoints.load(oracles / "timm" / "distilled" / "weights.pth")
+    assert (distilled.preprocess, distilled.warnings) == (FAMILIES["deit"](32), ())
+    chosen = checkpoints.load(oracles / "timm" / "plain" / "weights.pth", preprocess="deit")
+    assert (chosen.preprocess, chosen.warnings) == (FAMILIES["deit"](32), ())
+    torchvision = checkpoints.load(oracles / "torchvision" / "plain" / "weights.pth")
+    assert torchvision.preprocess == FAMILIES["torchvision"](32)
+    assert torchvision.warnings == ("nothing says how pictures are prepared: took that of torchvision's V1 weights",)
 
 
 def test_pooler_is_dropped_knowingly(tmp_path: Path) -> None:

@@ -59,4 +59,4 @@ def test_the_same_grid_is_left_alone() -> None:
 def test_a_family_without_a_way_of_its_own_says_whose_was_taken(oracles: Path) -> None:
     path = weights_of(oracles / "vit-pytorch" / "cls")
     assert any("as transformers does" in warning for warning in checkpoints.load(path, image_size=64).warnings)
-    assert checkpoints.load(path).warnings == ()
+    assert not any("as transformers does" in warning for warning in checkpoints.load(path).warnings)

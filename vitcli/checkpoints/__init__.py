@@ -22,7 +22,7 @@ from vitcli.checkpoints.arrange import Part, arrange
 from vitcli.checkpoints.files import Array
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
-from vitcli.checkpoints.settings import Settings, scored
+from vitcli.checkpoints.settings import Settings, default_of, scored
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, UsageError
 from vitcli.labels import Labels
@@ -132,6 +132,8 @@ def _open(
     prepared, preprocess_from = settings.preprocess(
         config.image_size, family, chosen=preprocess, resized=image_size is not None
     )
+    if preprocess_from == default_of(family) and found.layout.preprocess_doubt and not config.distillation_token:
+        settings.warnings.append(f"nothing says how pictures are prepared: {found.layout.preprocess_doubt}")
     named, labels_from = _labels(settings, config.classes, labels)
     lazy = Lazy(found.parts, change)
     tensors: Mapping[str, Array] = lazy.whole() if whole else lazy

@@ -224,6 +224,8 @@ def config_of(
         settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
     if pooling == "cls" and not class_token:
         raise CheckpointError(f"{path}: config.json asks for the class token, and there is none among the tensors.")
+    if pooling != "cls" and distilled:
+        raise CheckpointError(f"{path}: mean pooling is asked for, but a distilled network reads its two tokens.")
     config = Config(
         image_size=grid * patch,
         patch_size=patch,

@@ -116,6 +116,7 @@ class Layout:
     either_pooling: bool = False
     preprocess: str = "hf"  # a key of preprocess.FAMILIES
     preprocess_distilled: str = ""  # the same for DeiT's models with a distillation token
+    preprocess_doubt: str = ""  # when that default may be wrong, what to say
     resize: Resize = TORCH_BICUBIC
     own_resize: bool = True  # False: the family has no way of its own
 
@@ -268,6 +269,8 @@ LAYOUTS: tuple[Layout, ...] = (
         pooled_norm="fc_norm.weight",
         preprocess="timm",
         preprocess_distilled="deit",
+        # the same names hold Google's weights, trained on pixels from -1 to 1, and Facebook's, on ImageNet's mean
+        preprocess_doubt="took timm's way, mean and std .5 (--preprocess deit for DeiT's weights)",
         resize=Resize("bicubic", antialias=True),
     ),
     Layout(
@@ -275,6 +278,7 @@ LAYOUTS: tuple[Layout, ...] = (
         signs=("conv_proj.weight",),
         rules=TORCHVISION,
         preprocess="torchvision",
+        preprocess_doubt="took that of torchvision's V1 weights",
         resize=Resize("bicubic", corners=True),
     ),
     Layout(
@@ -313,6 +317,7 @@ LAYOUTS: tuple[Layout, ...] = (
         mean="mean_all",
         bare_attention=True,
         either_pooling=True,
+        preprocess_doubt="took mean and std .5 (--preprocess, or a preprocessor_config.json beside it, says otherwise)",
         own_resize=False,
     ),
 )

@@ -200,13 +200,14 @@ class Settings:
                 self.warnings.append(f"{file} prepares pictures of {read.size} pixels, the network takes {size}: "
                                      "believed the network")  # fmt: skip
             return _at(read, size), file
-        if family == "timm":
-            # the same names hold Google's weights, trained on -1 to 1, and Facebook's, trained on ImageNet's mean
-            self.warnings.append("nothing says how pictures are prepared: took timm's way with mean and std .5 "
-                                 "(--preprocess deit for DeiT's weights)")  # fmt: skip
         if kind == "DeiT" and family == "hf":
             family = "hf-deit"
-        return FAMILIES[family](size), f"the default of {family}"
+        return FAMILIES[family](size), default_of(family)
+
+
+def default_of(family: str) -> str:
+    """Where preprocessing came from when nobody said anything."""
+    return f"the default of {family}"
 
 
 def _at(preprocess: Preprocess, size: int) -> Preprocess:
