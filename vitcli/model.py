@@ -124,7 +124,8 @@ class ViT(nn.Module):
         self.register_parameter("distillation_token", token(config.distillation_token))
         self.register_parameter("register_tokens", token(config.register_tokens))
         positions = torch.empty(config.tensors()["positions"], device=device)
-        self.positions = nn.Parameter(nn.init.normal_(positions, std=0.02))
+        # not normal_: on the meta device that imports torch's decomposition tables, for a second
+        self.positions = nn.Parameter(nn.init.trunc_normal_(positions, std=0.02))
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, config.norm_eps, device=device)
         self.head = nn.Linear(d, config.classes, device=device)
