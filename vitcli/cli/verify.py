@@ -92,7 +92,7 @@ def verify(
             apart = "  ".join(f"{difference:8.1e}" for difference in row.differences.values())
             best = "same " if row.same_best else "other"
             typer.echo(f"{apart}  {best}  {console.printable(row.name)}{remarks(row)}")
-    worst = max((d for row in done for d in row.differences.values()), default=float("nan"))
+    worst = max((row.worst for row in done), default=float("nan"))
     equal = bool(done) and all(row.agrees() for row in done)
     if form is options.Form.json:
         document(name, reference, done, TOLERANCE, equal)
@@ -102,8 +102,8 @@ def verify(
         console.error("Nothing was compared.")
     elif not equal:
         beyond = sum(not row.agrees() for row in done)
-        console.error(f"Not equivalent: more than {TOLERANCE:.0e} apart on {beyond} of {len(done)} "
-                      f"(by {worst:.1e} from transformers' logits).")  # fmt: skip
+        console.error(f"Not equivalent: logits are up to {worst:.1e} apart, more than {TOLERANCE:.0e} on {beyond} of "
+                      f"{len(done)} pictures.")  # fmt: skip
     elif not quiet:
         say.print(f"Equivalent: {worst:.1e} is the largest difference of a logit, within {TOLERANCE:.0e}.")
     if failed or not equal:
