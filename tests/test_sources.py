@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -449,6 +450,20 @@ def test_an_archive_that_ends_early_says_so_after_what_could_be_read(name: str, 
     assert [item.data for item in whole] == list(noise.values())[: len(whole)]
     if name == "x.tar":
         assert len(whole) >= 8
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_no_damage_to_an_archive_raises(name: str, tmp_path: Path) -> None:
+    chance = random.Random(name)
+    path = ARCHIVES[name](tmp_path / name, {f"a/{'x' * 20 * i}{i}.png": PNG + chance.randbytes(200) for i in range(6)})
+    whole = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(whole[: chance.choice([len(whole), chance.randrange(len(whole))])])
+        for _ in range(chance.choice([1, 3, 20]) if damaged else 0):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        found = list(inputs([str(path)], max_bytes=1 << 20))
+        assert all((item.data is None) == (item.failure is not None) for item in found)
 
 
 def test_a_tar_that_is_broken_in_the_middle_does_not_pass_for_a_short_one(tmp_path: Path) -> None:

@@ -458,6 +458,17 @@ def test_models_and_settings_are_not_mixed(name: str, tmp_path: Path) -> None:
     assert read(path) == before
 
 
+def test_weights_on_disk_are_known_by_their_bytes(tmp_path: Path) -> None:
+    def go(model: str, sha256: str) -> None:
+        header = HEADER | {"model": model, "sha256": sha256}
+        open_output(tmp_path / "out.jsonl", None, header, Options(resume=True)).close()
+
+    go("weights", "1234")
+    go("./weights", "1234")
+    with pytest.raises(OutputError, match="sha256 '1234', now '5678'"):
+        go("weights", "5678")
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_an_output_of_someone_else_is_not_gone_on_with(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"out.{name}"

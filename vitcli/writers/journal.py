@@ -122,7 +122,9 @@ class Journal:
 
     def agree(self, output: Path, header: Mapping[str, Any]) -> None:
         """Record how results are made, or raise OutputError if those that are here were made otherwise."""
-        now = {key: value for key, value in flat(header) if key.split(".")[0] not in VOLATILE}
+        # weights on disk are known by their bytes: their path may be written in many ways
+        free = VOLATILE | {"model"} if header.get("sha256") else VOLATILE
+        now = {key: value for key, value in flat(header) if key.split(".")[0] not in free}
         before = self.get("header")
         if before is None:
             self.set("header", now)
