@@ -11,7 +11,7 @@ import torch
 
 from tests.oracles import weights_of
 from vitcli import checkpoints
-from vitcli.checkpoints import Checkpoint
+from vitcli.checkpoints import LAYOUTS, Checkpoint, Layout
 from vitcli.config import Config
 from vitcli.model import ViT
 from vitcli.numpy_model import NumpyViT
@@ -87,6 +87,31 @@ def test_vit_jax_archives_give_the_tanh_networks_logits(oracles: Path, case: str
 @pytest.mark.parametrize("case", BIG_VISION)
 def test_big_vision_archives_give_the_tanh_networks_logits(oracles: Path, case: str) -> None:
     agrees(oracles / "google" / case, "big_vision")
+
+
+@pytest.mark.parametrize("case", [
+    "timm/plain", "timm/deit3", "timm/distilled", "timm/registers", "torchvision/plain", "vit-pytorch/cls",
+    "google/vit_jax", "google/big_vision_stacked",
+])  # fmt: skip
+def test_every_missing_tensor_can_be_called_by_its_own_name(oracles: Path, case: str) -> None:
+    checkpoint = checkpoints.load(weights_of(oracles / case))
+    layout = next(layout for layout in LAYOUTS if layout.name == checkpoint.layout)
+    for ours in checkpoint.config.tensors():
+        names = [name for rule in layout.rules for name in rule.spellings(ours)]
+        assert names
+        for name in names:
+            found = [(rule, match) for rule in layout.rules if (match := rule.match(name)) is not None]
+            assert any(ours in dict(rule.targets(match, length=3)) for rule, match in found), (ours, name)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_no_two_rules_claim_one_tensor(layout: Layout) -> None:
+    for i, one in enumerate(layout.rules):
+        for other in layout.rules[i + 1 :]:
+            for name in (name for ours in ("head.weight", one.ours.replace("{L}", "1").replace("{p}", "bias"))
+                         for name in one.spellings(ours)):  # fmt: skip
+                both = one.match(name) is not None and other.match(name) is not None
+                assert not both or not any(one.fits(rank) and other.fits(rank) for rank in range(6)), name
 
 
 @pytest.mark.parametrize("size", [16, 40, 56])

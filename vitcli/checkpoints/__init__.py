@@ -3,8 +3,9 @@
     load(path)   everything, float32, ready for a network
     peek(path)   the same record from headers alone; tensors are read one by one when asked for
 
-`files.py` reads names and shapes, `layouts.py` is the table of what the names mean, `arrange.py` applies it,
-`settings.py` reads the JSON files beside the weights and `positions.py` resizes positions for other picture sizes.
+`files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
+`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, and `positions.py` resizes positions for
+pictures of other sizes.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
 from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated
-from vitcli.checkpoints.layouts import LAYOUTS, Layout, Rule
+from vitcli.checkpoints.layouts import LAYOUTS, Layout
+from vitcli.checkpoints.rules import Rule
 from vitcli.checkpoints.settings import Settings, shown
 from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError

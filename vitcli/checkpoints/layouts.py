@@ -1,96 +1,19 @@
 """The layouts of checkpoints, a row each: whose names mean what, where axes move, and what tensors cannot say.
 
-To add a layout, add a `Layout` to LAYOUTS: nothing else knows how many there are.
-
-In the names `{L}` is the number of a block, `{p}` is `weight` or `bias`, `{a|b}` is either spelling, and among ours
-`{query,key,value}` are the parts of a fused tensor, stacked along its first axis. Where ours has `{L}` and theirs has
-not, the first axis is the block. Axes are moved by einops patterns; of two rules for one name, the number of axes
-decides. Axis letters: d width, n tokens, c channels, p q rows and columns of a patch, h heads, e width of a head,
-i o fan-in and fan-out, s one of query, key, value, l block.
+To add a layout, add a `Layout` to LAYOUTS: nothing else knows how many there are. Names are written as `rules.py` says.
+Axis letters: d width, n tokens, c channels, p q rows and columns of a patch, h heads, e width of a head, i o fan-in and
+fan-out, s one of query, key, value, k all numbers of a patch, l block.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from vitcli.checkpoints.positions import Resize
+from vitcli.checkpoints.rules import Rule, rules
 from vitcli.config import Gelu, Pooling
 
 TORCH_BICUBIC = Resize("bicubic")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One line of a layout: their name, ours, and the einops pattern where axes move."""
-
-    theirs: str
-    ours: str
-    axes: str = ""
-
-    @property
-    def left(self) -> str:
-        """The stored side of the pattern."""
-        return self.axes.partition("->")[0].strip()
-
-    def match(self, name: str) -> dict[str, str] | None:
-        """`{L}` and `{p}` of a name of theirs, None if the rule is not about it."""
-        match = _regex(self.theirs).fullmatch(name)
-        return match.groupdict() if match else None
-
-    def fits(self, rank: int) -> bool:
-        """Whether a tensor of so many axes is the one the rule speaks of."""
-        if not self.axes:
-            return True
-        axes = re.sub(r"\([^)]*\)", "_", self.left).split()
-        return rank >= len(axes) - 1 if "..." in axes else rank == len(axes)
-
-    def stacked(self, found: dict[str, str]) -> bool:
-        """Whether the first axis is the block."""
-        return "{L}" in self.ours and "L" not in found
-
-    def targets(self, found: dict[str, str], length: int) -> list[tuple[str, int | None]]:
-        """Our names for a tensor, each with its index along the first axis (of that `length`), None for all of it."""
-        ours = self.ours.replace("{p}", found.get("p") or "")
-        if parts := re.search(r"\{(\w+(?:,\w+)+)\}", ours):
-            names = [ours.replace(parts[0], part) for part in parts[1].split(",")]
-            return [(name.replace("{L}", found.get("L") or ""), i) for i, name in enumerate(names)]
-        if self.stacked(found):
-            return [(ours.replace("{L}", str(i)), i) for i in range(length)]
-        return [(ours.replace("{L}", found.get("L") or ""), None)]
-
-    def spellings(self, ours: str) -> Iterator[str]:
-        """Every name of theirs that would have given `ours`: what to call a missing tensor."""
-        pattern = re.escape(self.ours).replace(re.escape("{L}"), r"(?P<L>\d+)").replace(re.escape("{p}"), r"(?P<p>\w+)")
-        pattern = re.sub(r"\\\{([\w,]+)\\\}", lambda m: f"(?:{m[1].replace(',', '|')})", pattern)
-        if match := re.fullmatch(pattern, ours):
-            names = [self.theirs]
-            for key, value in match.groupdict().items():
-                names = [name.replace(f"{{{key}}}", value) for name in names]
-            while any("{" in name for name in names):
-                names = [
-                    re.sub(r"\{(.*?)\}", spelling, name, count=1)
-                    for name in names
-                    for spelling in (re.search(r"\{(.*?)\}", name) or ["", ""])[1].split("|")
-                ]
-            yield from names
-
-
-@cache  # compiled when first asked for: most layouts are never met in a run
-def _regex(theirs: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(.*?)\}", theirs)
-    for i, inside in enumerate(pieces):
-        if i % 2 == 0:
-            pieces[i] = re.escape(inside)
-        elif inside == "L":
-            pieces[i] = r"(?P<L>0|[1-9]\d{0,3})"
-        elif inside == "p":
-            pieces[i] = r"(?P<p>weight|bias)"
-        else:
-            pieces[i] = f"(?:{'|'.join(map(re.escape, inside.split('|')))})"
-    return re.compile("".join(pieces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +48,6 @@ TOKEN, TOKENS = "... d -> (... d)", "... n d -> (... n) d"  # with or without le
 CONVOLUTION, FUSED = "d c p q -> d (c p q)", "(s d) ... -> s d ..."
 
 
-def rules(*rows: tuple[str, ...]) -> tuple[Rule, ...]:
-    """Rows of (theirs, ours) or (theirs, ours, axes)."""
-    return tuple(Rule(*row) for row in rows)
-
-
 TRANSFORMERS = rules(
     ("embeddings.cls_token",                                          "class_token", TOKEN),
     ("embeddings.distillation_token",                                 "distillation_token", TOKEN),
@@ -158,7 +76,7 @@ TIMM = rules(
     ("patch_embed.proj.weight",          "patch_embedding.projection.weight", "d k -> d k"),  # before convolutions
     ("patch_embed.proj.bias",            "patch_embedding.projection.bias"),
     ("blocks.{L}.norm1.{p}",             "blocks.{L}.norm1.{p}"),
-    ("blocks.{L}.attn.qkv.{p}",          "blocks.{L}.attention.{query,key,value}.{p}", FUSED),
+    ("blocks.{L}.attn.qkv.{p}",          "blocks.{L}.attention.{query|key|value}.{p}", FUSED),
     ("blocks.{L}.attn.proj.{p}",         "blocks.{L}.attention.out.{p}"),
     ("blocks.{L}.{ls1.gamma|gamma_1}",   "blocks.{L}.scale1"),  # gamma_1: as DeiT-3 was first published
     ("blocks.{L}.norm2.{p}",             "blocks.{L}.norm2.{p}"),
@@ -177,7 +95,7 @@ TORCHVISION = rules(
     ("conv_proj.weight",                                    "patch_embedding.projection.weight", CONVOLUTION),
     ("conv_proj.bias",                                      "patch_embedding.projection.bias"),
     (f"{TORCHVISION_BLOCK}.ln_1.{{p}}",                     "blocks.{L}.norm1.{p}"),
-    (f"{TORCHVISION_BLOCK}.self_attention.in_proj_{{p}}",   "blocks.{L}.attention.{query,key,value}.{p}", FUSED),
+    (f"{TORCHVISION_BLOCK}.self_attention.in_proj_{{p}}",   "blocks.{L}.attention.{query|key|value}.{p}", FUSED),
     (f"{TORCHVISION_BLOCK}.self_attention.out_proj.{{p}}",  "blocks.{L}.attention.out.{p}"),
     (f"{TORCHVISION_BLOCK}.ln_2.{{p}}",                     "blocks.{L}.norm2.{p}"),
     (f"{TORCHVISION_BLOCK}.mlp.{{0|linear_1}}.{{p}}",       "blocks.{L}.mlp.fc1.{p}"),  # linear_1: before 0.13
@@ -195,7 +113,7 @@ VIT_PYTORCH = rules(
     ("cls_token",                               "class_token", TOKEN),
     ("pos_embedding",                           "positions", TOKENS),
     ("transformer.layers.{L}.0.norm.{p}",       "blocks.{L}.norm1.{p}"),
-    ("transformer.layers.{L}.0.to_qkv.weight",  "blocks.{L}.attention.{query,key,value}.weight", FUSED),
+    ("transformer.layers.{L}.0.to_qkv.weight",  "blocks.{L}.attention.{query|key|value}.weight", FUSED),
     ("transformer.layers.{L}.0.to_out.0.{p}",   "blocks.{L}.attention.out.{p}"),
     ("transformer.layers.{L}.1.net.0.{p}",      "blocks.{L}.norm2.{p}"),
     ("transformer.layers.{L}.1.net.1.{p}",      "blocks.{L}.mlp.fc1.{p}"),
