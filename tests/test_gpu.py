@@ -17,7 +17,6 @@ from vitcli import backend, checkpoints
 from vitcli.card import OnCard, fuse
 from vitcli.model import ViT
 
-
 NO_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card here")
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
     "errors", "results", "config", "labels", "sources", "images", "preprocess", "checkpoints", "catalog", "hub",
     "writers", "convert", "numpy_model",
-    "model", "packed", "card", "backend", "classifier", "engine", "verify", "bench",
+    "model", "packed", "card", "backend", "classifier", "engine", "report", "verify", "peers", "bench",
     "cli",
 ]  # fmt: skip
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
