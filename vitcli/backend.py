@@ -38,6 +38,12 @@ CPU_FLAGS = {
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
 }
 
+# How long float32 takes on a CPU: seconds until torch could begin (its import, laying out the weights), and operations
+# a second of one thread at ViT-B/16. Measured on a 2-core Xeon with AVX-512 (torch 2.13, numpy 2.4 over OpenBLAS); on
+# another machine all four move together.
+TORCH_IMPORT, TORCH_PACKING = 1.3, 0.6
+TORCH_RATE, NUMPY_RATE = 143e9, 110e9
+
 # torch.compile costs about a minute: fewer pictures than this are done sooner without.
 WORTH_COMPILING = 20_000
 
@@ -67,7 +73,7 @@ class NumpyBackend:
         from vitcli.numpy_model import NumpyViT
 
         self._normalised = checkpoint.preprocess.normalised
-        self._model = NumpyViT(checkpoint.config, checkpoint.tensors)
+        self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
         """Classify a batch now; waiting for it takes no time."""
@@ -77,7 +83,9 @@ class NumpyBackend:
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
         try:
-            return self._model(self._normalised(pixels))
+            # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
+            parts = [pixels[start : start + 4] for start in range(0, len(pixels) or 1, 4)]
+            return np.concatenate([self._model(self._normalised(part)) for part in parts])
         except MemoryError as error:
             raise OutOfMemory(f"A batch of {len(pixels)} pictures does not fit in memory.") from error
 
@@ -154,7 +162,7 @@ def load(
 
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
-    if choose_engine(engine, device, dtype, pictures) == "numpy":
+    if choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
         return NumpyBackend(checkpoint)
     device = choose_device(device)
     return TorchBackend(checkpoint, device, choose_dtype(dtype, device), choose_compile(compile, device, pictures))
@@ -175,17 +183,24 @@ def triton_is_here() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def choose_engine(engine: Engine, device: str, dtype: str, pictures: int | None) -> Literal["numpy", "torch"]:
-    """The numpy engine for a few pictures in float32 on a CPU, else torch. Decided without importing torch."""
+def choose_engine(
+    engine: Engine, device: str, dtype: str, pictures: int | None, flops: int
+) -> Literal["numpy", "torch"]:
+    """The numpy engine in float32 on a CPU if it would be done sooner, else torch. Decided without importing torch.
+
+    `pictures` is how many there are (None: many), `flops` what the network takes for one.
+    """
     numpy_can = device == "cpu" or (device == "auto" and not accelerator_likely())
     numpy_can = numpy_can and dtype in ("auto", "float32")
     if engine == "numpy":
         if device not in ("auto", "cpu") or dtype not in ("auto", "float32"):
             raise UsageError("The numpy engine runs in float32 on the CPU only: leave --device and --dtype alone.")
         return "numpy"
-    if engine == "torch" or not numpy_can:
+    if engine == "torch" or not numpy_can or pictures is None:
         return "torch"
-    return "numpy" if pictures is not None and pictures <= 4 else "torch"
+    operations = pictures * flops / processors()
+    torch_start = TORCH_PACKING + TORCH_IMPORT * ("torch" not in sys.modules)
+    return "numpy" if operations / NUMPY_RATE < torch_start + operations / TORCH_RATE else "torch"
 
 
 def accelerator_likely() -> bool:

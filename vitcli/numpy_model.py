@@ -14,7 +14,6 @@ by columns and attention by rows.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,11 +39,11 @@ MOST_THREADS = 8  # more would get slices too thin to be worth waking up for
 class NumpyViT:
     """A whole Vision Transformer: normalised pixels [b c H W] float32 -> logits [b k] float32."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Array], threads: int | None = None) -> None:
+    def __init__(self, config: Config, tensors: Mapping[str, Array], threads: int = 1) -> None:
         self.config = config
         self.tensors = tensors
         # where numpy stands on another BLAS (Accelerate, MKL), that one's threads do the work
-        self.threads = (threads or min(processors(), MOST_THREADS)) if openblas() else 1
+        self.threads = min(threads, MOST_THREADS) if openblas() else 1
         self.pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="numpy_model")
         # glibc hands large freed arrays back to the system, and every new one then costs its page faults again: 5 % of
         # ViT-B's time, 15 % of ViT-Ti's. Freeing one block just under 32 MiB makes it keep them: mallopt(3), "dynamic
@@ -243,11 +242,6 @@ def gelu_tanh(x: Array) -> None:
         u += np.float32(1)
         u *= np.float32(0.5)
         y *= u
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
