@@ -12,6 +12,7 @@ import torch
 from tests.oracles import weights_of
 from vitcli import checkpoints
 from vitcli.checkpoints import LAYOUTS, Checkpoint, Layout
+from vitcli.checkpoints.rules import spelled_out
 from vitcli.config import Config
 from vitcli.model import ViT
 from vitcli.numpy_model import NumpyViT
@@ -108,8 +109,7 @@ def test_every_missing_tensor_can_be_called_by_its_own_name(oracles: Path, case:
 def test_no_two_rules_claim_one_tensor(layout: Layout) -> None:
     for i, one in enumerate(layout.rules):
         for other in layout.rules[i + 1 :]:
-            for name in (name for ours in ("head.weight", one.ours.replace("{L}", "1").replace("{p}", "bias"))
-                         for name in one.spellings(ours)):  # fmt: skip
+            for name in spelled_out(one.theirs.replace("{L}", "1").replace("{p}", "bias")):
                 both = one.match(name) is not None and other.match(name) is not None
                 assert not both or not any(one.fits(rank) and other.fits(rank) for rank in range(6)), name
 

@@ -47,13 +47,13 @@ class Rule:
         """Our names for a tensor, each with its index along the first axis (of that `length`), None for all of it."""
         if self.stacked(found):
             return [(_filled(self.ours, {"L": str(i)}), i) for i in range(length)]
-        names = [_filled(name, found) for name in _spelled_out(self.ours)]
+        names = [_filled(name, found) for name in spelled_out(self.ours)]
         return [(names[0], None)] if len(names) == 1 else list(zip(names, range(len(names)), strict=True))
 
     def spellings(self, ours: str) -> Iterator[str]:
         """Every name of theirs that would have given `ours`: what to call a missing tensor."""
         if match := _regex(self.ours).fullmatch(ours):
-            for name in _spelled_out(self.theirs):
+            for name in spelled_out(self.theirs):
                 yield _filled(name, match.groupdict())
 
 
@@ -63,7 +63,7 @@ def _regex(name: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(.*?)\\\}", lambda either: f"(?:{either[1]})".replace(r"\|", "|"), pattern))
 
 
-def _spelled_out(name: str) -> list[str]:
+def spelled_out(name: str) -> list[str]:
     """`{a|b}.c` -> `a.c`, `b.c`."""
     pieces = re.split(r"\{([^{}]*\|[^{}]*)\}", name)
     return ["".join(chosen) for chosen in product(*(piece.split("|") for piece in pieces))]
