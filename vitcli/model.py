@@ -154,14 +154,12 @@ class ViT(nn.Module):
 
     def add_positions(self, x: Tensor) -> Tensor:
         """Put the learned tokens in front and add the learned positions: [b patches d] -> [b n d]."""
-        b = x.shape[0]
         if not self.config.prefix_positions:
             x = x + self.positions
-        single = [t[None] for t in (self.class_token, self.distillation_token) if t is not None]
-        several = [self.register_tokens] if self.register_tokens is not None else []
-        if single or several:
-            prefix = torch.cat(single + several)  # tokens d
-            x = torch.cat([repeat(prefix, "n d -> b n d", b=b), x], dim=1)
+        tokens = (self.class_token, self.distillation_token, self.register_tokens)
+        prefix = [torch.atleast_2d(token) for token in tokens if token is not None]  # each: tokens d
+        if prefix:
+            x = torch.cat([repeat(torch.cat(prefix), "n d -> b n d", b=len(x)), x], dim=1)
         if self.config.prefix_positions:
             x = x + self.positions
         return x
@@ -188,5 +186,7 @@ class ViT(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """The head; DeiT's two heads are averaged, as its authors do at inference."""
         if self.config.distillation_token:
-            return (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
-        return self.head(x)
+            x = (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
+        else:
+            x = self.head(x)
+        return x

@@ -14,7 +14,7 @@ from vitcli.cli import console
 from vitcli.cli.classify import classify
 from vitcli.cli.convert import convert
 from vitcli.cli.download import download_weights
-from vitcli.cli.group import Group
+from vitcli.cli.group import Command, Group
 from vitcli.cli.inspect import inspect
 from vitcli.cli.models import models
 from vitcli.cli.verify import verify
@@ -24,7 +24,7 @@ app = typer.Typer(
     name="vit",
     cls=Group,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -39,10 +39,12 @@ def version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=(
-    "Exit status: 0 every input was classified; 1 nothing could be done; 2 wrong usage; "
-    "3 finished, but some inputs failed; 130 interrupted."
-))
+@app.callback(
+    epilog=(
+        "Exit status: 0 every input was classified; 1 nothing could be done; 2 wrong usage; "
+        "3 finished, but some inputs failed; 130 interrupted."
+    )
+)
 def vit(
     _version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
@@ -52,18 +54,21 @@ def vit(
     """Classify pictures with a Vision Transformer: pictures go in, ImageNet labels come out.
 
     \b
-    vit classify cat.jpg                      the five best labels
-    vit classify photos/ -o labels.jsonl      a folder, one JSON record for each picture
-    vit download-weights                      fetch the default model, once
+    vit classify cat.jpg                     the five best labels
+    vit classify photos/ -o labels.jsonl     a folder, a JSON record for each
+    vit download-weights                     fetch the default model, once
     """
 
 
-app.command()(classify)
-app.command("download-weights")(download_weights)
-app.command()(models)
-app.command()(inspect)
-app.command()(verify)
-app.command()(convert)
+for name, function, summary in (
+    ("classify", classify, "Label pictures: the best classes for each."),
+    ("download-weights", download_weights, "Fetch a model's weights, once, and verify them."),
+    ("models", models, "List the well-known models."),
+    ("inspect", inspect, "Say what a checkpoint is."),
+    ("verify", verify, "Show that the numbers are the reference's."),
+    ("convert", convert, "Rewrite any checkpoint in the hub's layout."),
+):
+    app.command(name, cls=Command, short_help=summary)(function)
 
 
 def main() -> None:

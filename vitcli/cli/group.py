@@ -1,4 +1,4 @@
-"""`Group`: the app's group of commands, whose values are converted only where they are not yet what they should be.
+"""`Group` and `Command`: the app's commands, whose help is plain and whose values are converted only where needed.
 
 typer (0.29) sends every value, given or not, through pydantic, whose import takes half as long as those of typer, rich
 and numpy together. Text is text already, and a default was written by us, so most runs need none of it. What is left
@@ -11,7 +11,25 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+
+class Command(TyperCommand):
+    """Pass it as `app.command(cls=Command)`: its help lists options under their `rich_help_panel`, as plain text.
+
+    Help is not drawn with rich: that would import its Markdown and tracebacks and take twice as long as all the rest.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments first, then a section for each panel, in the order of the options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            usual = "Arguments" if param.param_type_name == "argument" else "Options"
+            if (line := param.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(line)
+        for title, lines in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 class Group(TyperGroup):

@@ -28,7 +28,7 @@ def models(
     """List the well-known models, their published accuracy, and which are here.
 
     Any of these names goes after --model and to `vit download-weights`; so does
-    any other repository of the hub, as org/name\\[@revision].
+    any other repository of the hub, as org/name[@revision].
 
     \b
     vit models

@@ -42,7 +42,7 @@ def verify(
     vit verify google/vit-base-patch16-224 photos/
     vit verify weights.npz cat.jpg --engine numpy
 
-    Needs transformers: pip install 'vitcli\\[verify]'. It never fetches.
+    Needs transformers: pip install 'vitcli[verify]'. It never fetches.
     """
     from vitcli import backend, checkpoints, hub, images, sources
     from vitcli.errors import PictureError
