@@ -157,7 +157,7 @@ class ViT(nn.Module):
         if not self.config.prefix_positions:
             x = x + self.positions
         tokens = (self.class_token, self.distillation_token, self.register_tokens)
-        prefix = [torch.atleast_2d(token) for token in tokens if token is not None]  # each: tokens d
+        prefix = [token.view(-1, self.config.width) for token in tokens if token is not None]  # each: tokens d
         if prefix:
             x = torch.cat([repeat(torch.cat(prefix), "n d -> b n d", b=len(x)), x], dim=1)
         if self.config.prefix_positions:
