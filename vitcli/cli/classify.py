@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitcli.cli import console, options
+from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
+    from vitcli.report import Report
+    from vitcli.sources import Input
 
 FEW = 8  # pictures that need no progress bar
 
 
 def classify(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, and folders of pictures.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH...",
+            help="Pictures, folders, archives, patterns, URLs; @FILE for a list of them, - for one on stdin.",
+        ),
+    ] = None,
     model: options.Model = options.DEFAULT_MODEL,
-    topk: Annotated[int, typer.Option("--topk", "-k", min=1, help="How many labels for each picture.")] = 5,
-    batch: options.Batch = 32,
+    batch: options.AutoBatch = None,
+    workers: options.Workers = "auto",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     engine: options.Engine = "auto",
-    format: Annotated[
-        str | None, typer.Option("--format", "-f", metavar="table|json|jsonl", help="Default: by the ending of -o.")
-    ] = None,
     output: options.Output = None,
-    recursive: Annotated[bool, typer.Option(help="Go into the folders of a folder.")] = True,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Also names that begin with a dot.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode; default: one a processor.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output file.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False,
     preprocess: options.Preprocess = None,
     image_size: options.ImageSize = None,
@@ -39,47 +43,118 @@ def classify(
     pooling: options.Pooling = None,
     labels: options.Labels = None,
     quiet: options.Quiet = False,
+    recursive: options.Recursive = True,
+    hidden: options.Hidden = False,
+    follow_links: options.FollowLinks = False,
+    null: options.Null = False,
+    stdin_image: options.StdinImage = False,
+    decode: options.Decode = "exact",
+    max_pixels: options.MaxPixels = None,
+    format: options.RowFormat = None,
+    topk: options.Topk = 5,
+    threshold: options.Threshold = None,
+    fields: options.Fields = None,
+    long: options.Long = False,
+    resume: options.Resume = False,
+    retry_failed: options.RetryFailed = False,
+    by_content: options.ByContent = False,
+    force: options.Force = False,
+    failures: options.Failures = None,
+    summary_json: options.SummaryJson = None,
 ) -> None:
     """Label pictures: the best classes for each, with their scores.
 
     \b
     vit classify cat.jpg --topk 3
     vit classify photos/ -o labels.jsonl
+    vit classify photos/ -o labels.jsonl --resume
     vit classify photos/ --format json | jq '.results[].top[0].label'
     """
     from vitcli import sources, writers
     from vitcli.engine import stream
-    from vitcli.results import Failure
+    from vitcli.errors import UsageError
+    from vitcli.images import MAX_PIXELS
+    from vitcli.report import FailureLog, Report
+    from vitcli.sources.counting import count, countable
+    from vitcli.writers.table import Table
 
-    kind = writers.writer_for(format, output)  # a wrong format is said before any weights are read
+    kind = writers.writer_for(format, output)  # a wrong setting is said before any weights are read
+    names = paths or []
+    if not names and not stdin_image:
+        raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
+    ways, threads, largest = options.decode(decode), options.workers(workers), max_pixels or MAX_PIXELS
+    settings = writers.Options(
+        topk=topk, threshold=threshold, fields=tuple(fields.split(",")) if fields else (), long=long, force=force,
+        resume=resume or retry_failed, retry_failed=retry_failed, by_content=by_content,
+    )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
     )
 
-    def inputs() -> Iterator[sources.Input]:
-        return sources.inputs(paths, recursive=recursive, hidden=hidden)
+    def inputs() -> Iterator[Input]:
+        return sources.inputs(
+            names, recursive=recursive, hidden=hidden, follow_links=follow_links, nul=null, stdin_image=stdin_image
+        )
 
     given = inputs()
     first = list(islice(given, FEW + 1))
     few = len(first) if len(first) <= FEW else None
     if not first:
-        console.note(f"No pictures in {', '.join(paths)}.")
+        console.note(f"No pictures in {', '.join(names)}.")
     classifier = load(model, device, dtype, engine, few, download, **chosen)
-    failed = done = 0
-    settings = writers.Options(topk=topk, force=force)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     header = classifier.header() if output or kind is writers.WRITERS["json"] else {}
-    with writers.open_output(output, format, header, settings) as rows:
-        where = rows.console if isinstance(rows, writers.Table) and rows.console.is_terminal else console.err()
-        with console.progress(few is None and not quiet, where, lambda: sum(1 for _ in inputs())) as advance:
-            for result in stream(classifier, rows.todo(chain(first, given)), batch=batch, topk=topk, workers=workers):
-                rows.write(result)
-                done, failed = done + 1, failed + isinstance(result, Failure)
-                advance()
-    if failed:
-        if not quiet:
-            console.note(f"{failed} of {done} inputs failed.")
+    report = Report(classifier)
+    with (
+        telling(report, quiet, summary_json),
+        stopping() as stop,
+        writers.open_output(output, format, header, settings) as rows,
+        FailureLog(failures, force=force, append=settings.resume) as log,
+    ):
+        where = rows.console if isinstance(rows, Table) and rows.console.is_terminal else console.err()
+        total = (lambda: count(inputs())) if not stdin_image and countable(names) else None
+        with console.progress(few is None and not quiet, where, total) as advance:
+            for result in stream(
+                classifier,
+                rows.todo(stop.inputs(chain(first, given))),
+                batch=batch or few,
+                topk=topk,
+                workers=threads,
+                max_pixels=largest,
+                decode=ways,
+                # a run that can be resumed gives every picture the same score, whatever was done before
+                pad=output is not None,
+                meter=report.meter,
+                smaller=lambda size: console.note(f"Out of memory: going on with {size} pictures at once."),
+                stop=stop,
+            ):
+                with report.writing():
+                    rows.write(result)
+                    log.write(result)
+                report.add(result)
+                advance(report.done + rows.skipped)
+        report.skipped, report.interrupted = rows.skipped, stop()
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed:
         raise typer.Exit(3)
+
+
+@contextlib.contextmanager
+def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
+    """Say what a run did when it is over, also when it broke off. One picture that went well needs no words."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read the rows has seen enough, and is no longer interested
+        quiet = True
+        raise
+    finally:
+        report.end()
+        if not quiet and (report.done > 1 or report.skipped or report.failed or report.interrupted):
+            for line in report.lines():
+                console.say(line)
+        if file is not None:
+            report.save(file)
 
 
 def load(

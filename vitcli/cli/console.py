@@ -41,6 +41,13 @@ def note(message: str) -> None:
     err().print(Text.assemble(("note: ", "bold yellow"), printable(message)))
 
 
+def say(message: str) -> None:
+    """A plain line."""
+    from rich.text import Text
+
+    err().print(Text(printable(message).replace("\n", "\\n")))
+
+
 def printable(text: str) -> str:
     """File names are data: control and direction-changing characters are shown as escapes, never obeyed."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
@@ -52,20 +59,22 @@ def debugging() -> bool:
 
 
 @contextlib.contextmanager
-def progress(shown: bool, console: Console, count: Callable[[], int] | None = None) -> Iterator[Callable[[], None]]:
-    """A bar with rate and time left on `console`; yields what to call once for each picture done.
+def progress(shown: bool, console: Console, count: Callable[[], int] | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on `console`; yields what to call with how many are done.
 
     `count` says how many there are. It may take its time (a folder has to be walked for it), so it runs beside the
     work; until it is done the bar has no end.
     """
     if not shown or not console.is_terminal:
-        yield lambda: None
+        yield lambda done: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn("{task.speed:.1f} pictures/s")
-    with Progress(BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
         task = bar.add_task("", total=None)
         if count is not None:
             threading.Thread(target=lambda: bar.update(task, total=count()), daemon=True).start()
-        yield lambda: bar.advance(task)
+        yield lambda done: bar.update(task, completed=done)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
+MOST_WORKERS = 256
 
 Model = Annotated[
     str,
@@ -40,11 +41,88 @@ Engine = Annotated[
     ),
 ]
 Batch = Annotated[int, typer.Option(envvar="VIT_BATCH", min=1, help="Pictures that go through the network at once.")]
+AutoBatch = Annotated[
+    int | None,
+    typer.Option(
+        envvar="VIT_BATCH",
+        min=1,
+        metavar="N",
+        help="Pictures that go through the network at once; by default what suits the device.",
+    ),
+]
+Workers = Annotated[
+    str,
+    typer.Option(envvar="VIT_WORKERS", metavar="auto|N", help="Threads that decode: auto is one for each processor."),
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", dir_okay=False, help="Write the results to this file instead of stdout."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+
+FORMATS = "table|json|jsonl|csv|tsv|parquet|sqlite"  # WRITERS, without importing it for a help text
+
+INPUTS, PICTURES, ROWS, RUN = "Inputs", "Decoding", "Rows", "Long runs"  # panels of the help text
+
+Recursive = Annotated[bool, typer.Option(rich_help_panel=INPUTS, help="Go into the folders of a folder.")]
+Hidden = Annotated[bool, typer.Option("--hidden", rich_help_panel=INPUTS, help="Also names that begin with a dot.")]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", rich_help_panel=INPUTS, help="Go into folders that are links, never in a loop."),
+]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", rich_help_panel=INPUTS, help="Names on stdin end with NUL, as of find -print0.")
+]
+StdinImage = Annotated[
+    bool, typer.Option("--stdin-image", rich_help_panel=INPUTS, help="One picture's bytes are on stdin.")
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        envvar="VIT_MAX_PIXELS", metavar="N", min=1, rich_help_panel=PICTURES,
+        help="Refuse pictures of more pixels before decoding them; by default 201 million.",
+    ),
+]  # fmt: skip
+Decode = Annotated[
+    str,
+    typer.Option(
+        envvar="VIT_DECODE", metavar="exact|fast", rich_help_panel=PICTURES,
+        help="fast reads large JPEGs at a fraction of their size; scores then differ a little.",
+    ),
+]  # fmt: skip
+RowFormat = Annotated[
+    str | None,
+    typer.Option("--format", "-f", metavar=FORMATS, rich_help_panel=ROWS, help="Default: by the ending of -o."),
+]
+Topk = Annotated[int, typer.Option("--topk", "-k", min=1, rich_help_panel=ROWS, help="How many labels for a picture.")]
+Threshold = Annotated[
+    float | None, typer.Option(metavar="P", rich_help_panel=ROWS, help="Leave out labels with a lower score.")
+]
+Fields = Annotated[
+    str | None, typer.Option(metavar="A,B,..", rich_help_panel=ROWS, help="Only these fields, as path,label,score.")
+]
+Long = Annotated[bool, typer.Option("--long", rich_help_panel=ROWS, help="csv and tsv: a line for each label.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", rich_help_panel=RUN, help="Go on with -o where an earlier run stopped.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", rich_help_panel=RUN, help="Resume, and do failed inputs again.")
+]
+ByContent = Annotated[
+    bool,
+    typer.Option(
+        "--by-content", rich_help_panel=RUN, help="Know inputs again by their bytes: renamed ones are not done again."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", rich_help_panel=RUN, help="Overwrite an existing output.")]
+SummaryJson = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write counts and times to this file."),
+]
+Failures = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write the failed inputs here, as jsonl."),
+]
 
 
 class Form(str, Enum):
@@ -102,6 +180,27 @@ def engine(given: str) -> Literal["auto", "numpy", "torch"]:
         case "auto" | "numpy" | "torch":
             return given
     raise UsageError(f"--engine {given!r} is not one of auto, numpy, torch.")
+
+
+def workers(given: str) -> int | None:
+    """How many threads decode, None for what suits. Raises UsageError for what is no number."""
+    from vitcli.errors import UsageError
+
+    if given == "auto":
+        return None
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_WORKERS:
+        raise UsageError(f"--workers {given!r} is neither auto nor a number from 1 to {MOST_WORKERS}.")
+    return int(given)
+
+
+def decode(given: str) -> Literal["exact", "fast"]:
+    """A way of decoding. Raises UsageError for another."""
+    from vitcli.errors import UsageError
+
+    match given:
+        case "exact" | "fast":
+            return given
+    raise UsageError(f"--decode {given!r} is not one of exact, fast.")
 
 
 def checkpoint(
