@@ -68,11 +68,15 @@ def progress(shown: bool, console: Console, count: Callable[[], int] | None = No
     if not shown or not console.is_terminal:
         yield lambda done: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
 
-    rate = TextColumn("{task.speed:.1f} pictures/s")
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} pictures/s" if task.speed else "starting", "dim")
+
     with Progress(
-        BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=console, transient=True
+        BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=console, transient=True
     ) as bar:
         task = bar.add_task("", total=None)
         if count is not None:
