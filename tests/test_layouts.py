@@ -18,9 +18,9 @@ from vitcli.model import ViT
 from vitcli.numpy_model import NumpyViT
 
 TIMM = [
-    "plain", "safetensors", "wrapped", "averaged", "flat_patches", "pre_logits", "mean_fc_norm", "mean_norm_before",
-    "no_class_token", "no_class_token_norm_before", "no_qkv_bias", "registers", "registers_no_embed", "registers_mean",
-    "deit3", "deit3_as_published", "distilled",
+    "plain", "safetensors", "wrapped", "lightning", "averaged", "flat_patches", "pre_logits", "mean_fc_norm",
+    "mean_norm_before", "no_class_token", "no_class_token_norm_before", "no_qkv_bias", "registers",
+    "registers_no_embed", "registers_mean", "deit3", "deit3_as_published", "distilled",
 ]  # fmt: skip
 TORCHVISION = ["plain", "old_mlp"]
 VIT_PYTORCH = ["cls", "mean", "usual_head_width", "dim_head", "one_head", "article_cls", "article_mean"]

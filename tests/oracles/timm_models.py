@@ -32,6 +32,8 @@ def variants(out: Path) -> None:
     write(out / "safetensors", plain, 32, config=HEADS, file="model.safetensors")
     write(out / "wrapped", plain, 32, config=HEADS, state={"epoch": 3, "model": {
         f"module.{name}": tensor for name, tensor in plain.state_dict().items()}})  # fmt: skip
+    lightning = {f"net._orig_mod.{name}": tensor for name, tensor in plain.state_dict().items()}
+    write(out / "lightning", plain, 32, config=HEADS, state={"state_dict": lightning, "hyper_parameters": {"lr": 0.1}})
     averaged = {"state_dict": model(depth=2).state_dict(), "state_dict_ema": plain.state_dict(), "arch": "vit"}
     write(out / "averaged", plain, 32, config=HEADS, state=averaged)
     flat = {name: t.flatten(1) if name == "patch_embed.proj.weight" else t for name, t in plain.state_dict().items()}

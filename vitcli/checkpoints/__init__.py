@@ -120,6 +120,8 @@ def _open(
         contents, weights = files.read_index(chosen)
     else:
         contents, weights = files.read(chosen), (chosen,)
+    if whole:
+        contents.read_ahead()
     settings = Settings.beside(chosen.parent, heads, pooling)
     settings.warnings.extend(contents.remarks)
     found = arrange(chosen, contents.tensors, settings)

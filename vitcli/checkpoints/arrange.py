@@ -27,8 +27,6 @@ from vitcli.errors import CheckpointError, LayoutError, UsageError
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
-# What DistributedDataParallel, torch.compile and Lightning put in front of every name.
-EVERYWHERE = ("module.", "_orig_mod.", "model.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +144,9 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
     Raises LayoutError when no layout fits.
     """
     bare = dict(stored)
-    for prefix in EVERYWHERE:
-        if all(name.startswith(prefix) for name in bare):
-            bare = {name.removeprefix(prefix): tensor for name, tensor in bare.items()}
+    # what DistributedDataParallel (module.), torch.compile (_orig_mod.) and Lightning (anything) put before every name
+    while len({name.partition(".")[0] for name in bare}) == 1 and all("." in name for name in bare):
+        bare = {name.partition(".")[2]: tensor for name, tensor in bare.items()}
     for layout in LAYOUTS:
         named = bare
         for prefix in layout.prefixes:
@@ -158,7 +156,7 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
         if any(sign in named for sign in layout.signs):
             return layout, named
     kinds = ", ".join(layout.name for layout in LAYOUTS)
-    raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(bare), 3)})"
+    raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(stored), 3)})"
                       f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
 
 

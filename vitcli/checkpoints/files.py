@@ -62,10 +62,17 @@ Tensors: TypeAlias = Mapping[str, Stored]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of weights holds: its tensors, and remarks for whoever chose it."""
+    """What a file of weights holds: its tensors, remarks for whoever chose it, and the file where it is mapped."""
 
     tensors: Tensors
     remarks: tuple[str, ...] = ()
+    maps: tuple[mmap.mmap, ...] = ()
+
+    def read_ahead(self) -> None:
+        """Have the system fetch mapped files from the disk while this process does other things."""
+        for data in self.maps:
+            if hasattr(data, "madvise"):  # not on Windows
+                data.madvise(mmap.MADV_WILLNEED)
 
 
 def read(path: Path) -> Contents:
@@ -128,7 +135,7 @@ def read_safetensors(path: Path) -> Contents:
     for (_, end, one), (begin, _, other) in pairwise(spans):
         if begin < end:
             raise NotWeights(f"{path}: {abbreviated([one, other])} claim the same bytes. The file is damaged.")
-    return Contents(tensors)
+    return Contents(tensors, maps=(data,))
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -366,15 +373,17 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
                               f"{abbreviated(missing)}. Download them.")  # fmt: skip
     tensors: dict[str, Stored] = {}
     remarks: list[str] = []
+    maps: list[mmap.mmap] = []
     for file in files:
         contents = read(file)
         if twice := tensors.keys() & contents.tensors.keys():
             raise NotWeights(f"{file}: holds {min(twice)!r}, which another shard holds too.")
         tensors.update(contents.tensors)
         remarks.extend(contents.remarks)
+        maps.extend(contents.maps)
     if lost := sorted(weight_map.keys() - tensors.keys()):
         raise NotWeights(f"{path}: no shard holds {abbreviated(lost)}. Download the shards again.")
-    return Contents(tensors, tuple(remarks)), files
+    return Contents(tensors, tuple(remarks), tuple(maps)), files
 
 
 def abbreviated(names: list[str], most: int = 6) -> str:
