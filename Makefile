@@ -31,6 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing vit into $(VENV) ..."
 	@$(PIP) -e .
+	@$(BIN)/python -m compileall -q vitcli
 	@touch $@
 
 # The reference libraries need torchvision, which would replace torch's CPU build and which transformers would then
