@@ -77,6 +77,9 @@ def main() -> None:
     if debug:  # works anywhere on the line, not only before the command
         stop = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
         sys.argv[:] = [a for a in sys.argv[:stop] if a != "--debug"] + sys.argv[stop:]
+    # typer builds every command it knows of before it looks for the one that was named
+    every = app.registered_commands
+    app.registered_commands = [command for command in every if command.name in sys.argv[1:2]] or every
     try:
         app()
     except BrokenPipeError:
@@ -86,6 +89,8 @@ def main() -> None:
             raise
         console.error(str(error))
         sys.exit(error.exit_status)
+    finally:
+        app.registered_commands = every
 
 
 def quiet_exit() -> None:
