@@ -1,0 +1,95 @@
+"""What a person sees: the table and the progress bar on a real terminal (a pty), in any width."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from conftest import noise
+from rich.cells import cell_len
+
+VIT = Path(sys.executable).with_name("vit")
+
+
+def on_terminal(columns: int, *arguments: object, encoding: str = "utf-8") -> tuple[str, int]:
+    """Everything `vit` puts on a terminal of that many columns, and its exit status."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    env |= {"TERM": "xterm-256color", "PYTHONIOENCODING": encoding}
+    process = subprocess.Popen(
+        [VIT, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO when the other end is closed
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    return shown.decode(encoding), process.wait()
+
+
+def lines(shown: str) -> list[str]:
+    """The lines of an output without colours and movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "").split("\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(12):
+        noise(i).save(folder / f"a-picture-with-quite-a-long-name-{i}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_table_fits_any_width(tiny: Path, folder: Path, columns: int) -> None:
+    shown, status = on_terminal(columns, "classify", folder, "--model", tiny, "--topk", 2, "--quiet")
+    table = [line for line in lines(shown) if line.strip()]
+    assert max(cell_len(line) for line in table) <= columns
+    assert "\x1b[" in shown  # colour
+    assert "━" in shown  # bars
+    assert sum("class " in line or "LABEL_" in line for line in table) >= 24
+    assert status == 3
+
+
+def test_a_longer_run_shows_a_bar_with_its_rate_and_leaves_nothing_behind(tiny: Path, folder: Path) -> None:
+    shown, status = on_terminal(100, "classify", folder, folder, "--model", tiny, "-f", "jsonl", "-o", folder / "x.jsonl",
+                                "--batch", 4, "--engine", "torch")  # fmt: skip
+    assert "Traceback" not in shown
+    assert re.search(r"\d+/26", shown), shown
+    assert status == 3
+
+
+def test_names_cannot_write_to_the_terminal(tiny: Path, tmp_path: Path) -> None:
+    for name in [
+        "esc\x1b[31mred.png",
+        "osc\x1b]0;title\x07.png",
+        "[red]markup[bold.png",
+        "rlo\u202egnp.png",
+        "a\nb.png",
+    ]:
+        noise(0).save(tmp_path / name)
+    shown, status = on_terminal(120, "classify", tmp_path, "--model", tiny, "-k", 1, "--quiet")
+    assert status == 0
+    assert "\x1b]0;" not in shown
+    assert "\x1b[31mred" not in shown
+    assert "\u202e" not in shown
+    assert "[red]markup[bold.png" in "".join(lines(shown))
+
+
+def test_a_terminal_without_unicode_gets_a_table_too(tiny: Path, folder: Path) -> None:
+    shown, status = on_terminal(80, "classify", folder, "--model", tiny, "-k", 2, "--quiet", encoding="ascii")
+    assert status == 3
+    assert "Traceback" not in shown
+    assert "broken.png" in shown
