@@ -152,7 +152,10 @@ def test_sizes_that_disagree_are_a_warning(vit: Vit, tmp_path: Path) -> None:
     folder = save_reference(tmp_path)
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(said | {"image_size": 384}))
-    assert any("image_size 384" in warning for warning in record(vit, folder)["warnings"])
+    (folder / "preprocessor_config.json").write_text('{"size": 224}')
+    warnings = record(vit, folder)["warnings"]
+    assert any("image_size 384" in warning for warning in warnings)
+    assert any("pictures of 224 pixels, the network takes 32" in warning for warning in warnings)
 
 
 def test_options_show_what_they_would_change(vit: Vit, tiny: Path, tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_it_costs_little_more_than_numpy_and_typer(tiny: Path) -> None:
         "import vitcli.cli\n"
         "try:\n    vitcli.cli.main()\n"
         "finally:\n    print([name for name in ('torch', 'PIL', 'pydantic', 'rich.console', 'huggingface_hub', "
-        "'importlib.resources', 'zipfile', 'ssl') if name in sys.modules])"
+        "'importlib.resources', 'hashlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "[]"

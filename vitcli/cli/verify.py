@@ -19,9 +19,14 @@ def verify(
     model: options.ModelArgument,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH]...", help="Pictures, and folders of pictures; without any, three are made up."),
+        typer.Argument(metavar="PATH", help="Pictures, and folders of pictures; without any, three are made up."),
     ] = None,
-    engine: options.Engine = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            envvar="VIT_ENGINE", metavar="auto|numpy|torch", help="What is compared: auto is both on a CPU, else torch."
+        ),
+    ] = "auto",
     device: options.Device = "cpu",
     preprocess: options.Preprocess = None,
     image_size: options.ImageSize = None,
