@@ -64,8 +64,8 @@ def test_the_table_fits_any_width(tiny: Path, folder: Path, columns: int) -> Non
 
 
 def test_a_longer_run_shows_a_bar_with_its_rate_and_leaves_nothing_behind(tiny: Path, folder: Path) -> None:
-    shown, status = on_terminal(100, "classify", folder, folder, "--model", tiny, "-f", "jsonl", "-o", folder / "x.jsonl",
-                                "--batch", 4, "--engine", "torch")  # fmt: skip
+    options = ("--model", tiny, "-o", folder / "x.jsonl", "--batch", 4, "--engine", "torch")
+    shown, status = on_terminal(100, "classify", folder, folder, *options)
     assert "Traceback" not in shown
     assert re.search(r"\d+/26", shown), shown
     assert status == 3
