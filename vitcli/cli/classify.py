@@ -102,6 +102,8 @@ def classify(
     if not first:
         console.note(f"No pictures in {', '.join(names)}.")
     classifier = load(model, device, dtype, engine, few, download, **chosen)
+    for warning in classifier.checkpoint.warnings if not quiet else ():
+        console.note(f"{warning}.")
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     header = classifier.header() if output or kind is writers.WRITERS["json"] else {}
     report = Report(classifier)
