@@ -12,18 +12,20 @@ import mmap
 import re
 import struct
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vitcli.errors import CheckpointError, MissingExtra, NotWeights
+
+if TYPE_CHECKING:
+    import zipfile  # imported where archives are read: most checkpoints are none
 
 Array: TypeAlias = npt.NDArray[np.float32]
 
@@ -201,6 +203,8 @@ def as_float32(array: npt.NDArray[Any], *, bits: bool = False) -> Array:
 
 def read_npz(path: Path) -> Contents:
     """A .npz archive of numpy arrays, as Google publishes. Only headers are read before a tensor is asked for."""
+    import zipfile
+
     tensors: dict[str, Stored] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -246,6 +250,8 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
+    import zipfile
+
     def load() -> Array:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(name) as file:
@@ -264,6 +270,8 @@ def read_torch(path: Path) -> Contents:
 
     Only weights are unpickled (`weights_only=True`), so the file cannot run code.
     """
+    import zipfile
+
     unsound = NotWeights(f"{path}: not a sound PyTorch checkpoint: cut short, damaged or another kind of file. "
                          "Download it again.")  # fmt: skip
     if zipfile.is_zipfile(path):
