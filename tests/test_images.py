@@ -429,38 +429,6 @@ def test_plugins_are_used_when_there_and_named_when_not(
     assert caught.value.reason == "unsupported"
 
 
-def test_fast_decoding_keeps_what_resizing_needs() -> None:
-    smooth = gradient(2000, 1504)
-    data = encoded(smooth, "JPEG", quality=95)
-    exact, fast = load(data), load(data, decode="fast", at_least=224)
-    assert fast.notes == ("fast decode",)
-    assert fast.size == exact.size == (2000, 1504)
-    assert fast.image.size == (1000, 752)
-    to = (224, 224)
-    small = [np.asarray(p.image.resize(to, Image.Resampling.BILINEAR)).astype(int) for p in (exact, fast)]
-    assert np.abs(small[0] - small[1]).mean() < 0.5
-
-
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_fast_decoding_reports_the_upright_size(orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = load(encoded(gradient(1600, 1200), "JPEG", exif=exif), decode="fast", at_least=32)
-    assert picture.size == ((1600, 1200) if orientation == 1 else (1200, 1600))
-    assert min(picture.image.size) == 150
-
-
-def test_fast_decoding_leaves_small_pictures_and_other_formats_alone() -> None:
-    for data, at_least in ((encoded(BIG, "JPEG"), 224), (encoded(BIG, "PNG"), 32), (encoded(BIG, "JPEG"), None)):
-        picture = load(data, decode="fast", at_least=at_least)
-        assert picture.notes == ()
-        np.testing.assert_array_equal(pixels(picture), pixels(load(data)))
-
-
-def test_exact_decoding_is_the_default() -> None:
-    assert load(encoded(gradient(1600, 1200), "JPEG"), at_least=32).image.size == (1600, 1200)
-
-
 def test_pictures_in_memory_follow_the_same_policy() -> None:
     assert upright(PLAIN.convert("RGBA")).notes == ()
     assert upright(Image.new("RGBA", (4, 4))).notes == ("alpha on white",)

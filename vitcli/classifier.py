@@ -19,6 +19,7 @@ from vitcli.results import Label, Prediction
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vitcli.images import Box
     from vitcli.labels import Labels
     from vitcli.preprocess import Preprocess
 
@@ -45,9 +46,9 @@ class Classifier:
         """The classes, by index."""
         return self.checkpoint.labels
 
-    def prepare(self, picture: Image.Image) -> Pixels:
-        """Upright RGB picture -> uint8 [s s 3]. Safe to call from several threads."""
-        return self.preprocess.resized(picture)
+    def prepare(self, picture: Image.Image, box: Box | None = None) -> Pixels:
+        """Upright RGB picture, or the part of it in a `Picture.box` -> uint8 [s s 3]. Safe to call from threads."""
+        return self.preprocess.resized(picture, box)
 
     def logits(self, pixels: Pixels) -> Logits:
         """uint8 [b s s 3] -> float32 [b k]. Raises OutOfMemory when the batch does not fit."""

@@ -135,7 +135,7 @@ def prepare(
         source = given.file if given.file is not None else given.data or b""
         at_least = classifier.preprocess.at_least
         picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=at_least)
-        return Prepared(given.name, classifier.prepare(picture.image), picture.size, picture.notes)
+        return Prepared(given.name, classifier.prepare(picture.image, picture.box), picture.size, picture.notes)
     except PictureError as error:
         return Failure(given.name, error.reason, str(error))
     except MemoryError:

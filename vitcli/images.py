@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -59,13 +59,21 @@ _UPRIGHT = {
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
+Box: TypeAlias = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller."""
+    """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller.
+
+    Decoded at 1/4, a width of 4001 becomes 1000.25: `image` then has 1001 columns, and `box` (left, top, right, bottom)
+    is the part of it that the picture fills, for `Preprocess.resized`. None is all of it.
+    """
 
     image: Image.Image
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    box: Box | None = None
 
 
 class _Format(NamedTuple):
@@ -265,11 +273,12 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO's first picture is the photograph
         notes.append("first frame")
     size = image.size
+    box: Box | None = None
     if at_least and image.format in ("JPEG", "MPO"):
-        needed = math.ceil(at_least * FAST_MARGIN)
-        if min(size) >= 2 * needed:
-            image.draft(None, (needed, needed))
+        needed = at_least * FAST_MARGIN
+        if min(size) >= 2 * needed and (drafted := image.draft(None, (needed, needed))):
             notes.append("fast decode")
+            box = drafted[1]
     turned = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)  # Pillow turns TIFFs itself, and forgets it did
     image.load()
     if image.format == "HEIF":
@@ -282,9 +291,20 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
     if turned in _UPRIGHT:
         notes.append("rotated")
         if image.format not in ("TIFF", "HEIF"):
+            box = _turned(box, rgb.size, turned) if box else None
             rgb = rgb.transpose(_UPRIGHT[turned])
             size = size if turned < 5 else size[::-1]
-    return Picture(rgb, size, tuple(notes))
+    return Picture(rgb, size, tuple(notes), box)
+
+
+def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Where a box in an image of (width, height) lies when the image has been turned upright."""
+    (left, top, right, bottom), (width, height) = box, size
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (left, top, right, bottom) if orientation < 5 else (top, left, bottom, right)
 
 
 def _orientation(image: Image.Image) -> int:

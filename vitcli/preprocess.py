@@ -20,6 +20,8 @@ from vitcli.errors import CheckpointError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vitcli.images import Box
+
 Filter: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
 FILTERS: tuple[Filter, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
@@ -148,11 +150,12 @@ class Preprocess:
         """Pixels the shorter side of a picture must have so that resizing never enlarges it."""
         return self.resize
 
-    def resized(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """RGB picture of any size -> uint8 [size size 3], contiguous and writable."""
+    def resized(self, picture: Image.Image, box: Box | None = None) -> npt.NDArray[np.uint8]:
+        """RGB picture of any size, or the part of it in a `Picture.box` -> uint8 [size size 3], contiguous."""
         from PIL import Image
 
-        width, height = picture.size
+        from_x, from_y, to_x, to_y = box or (0, 0, *picture.size)
+        width, height = to_x - from_x, to_y - from_y
         if self.fit == "squash":
             new_width = new_height = self.resize
         else:
@@ -165,10 +168,11 @@ class Preprocess:
             sx, sy = width / new_width, height / new_height
             x0, x1 = max(left, 0), min(left + self.size, new_width)
             y0, y1 = max(top, 0), min(top + self.size, new_height)
-            picture = picture.resize((x1 - x0, y1 - y0), resample, box=(x0 * sx, y0 * sy, x1 * sx, y1 * sy))
+            part = (from_x + x0 * sx, from_y + y0 * sy, from_x + x1 * sx, from_y + y1 * sy)
+            picture = picture.resize((x1 - x0, y1 - y0), resample, part)
             left, top, new_width, new_height = left - x0, top - y0, x1 - x0, y1 - y0
-        elif picture.size != (new_width, new_height):
-            picture = picture.resize((new_width, new_height), resample)
+        elif box or picture.size != (new_width, new_height):
+            picture = picture.resize((new_width, new_height), resample, box)
         if (new_width, new_height) != (self.size, self.size):
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return np.array(picture)
