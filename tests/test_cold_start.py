@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import noise
 
 import vitcli
 from vitcli import backend
@@ -36,6 +37,14 @@ def test_one_picture_on_a_cpu_imports_neither_torch_nor_anything_else_heavy(
 ) -> None:
     modules, _ = imported("classify", picture, "--model", tiny, "--device", "cpu", "--format", format)
     assert "vitcli.numpy_model" in modules
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_a_folder_of_a_dozen_pictures_does_not_import_torch_either(tiny: Path, tmp_path: Path) -> None:
+    for seed in range(12):
+        noise(seed).save(tmp_path / f"{seed}.png")
+    modules, rows = imported("classify", tmp_path, "--model", tiny, "--device", "cpu", "--format", "jsonl")
+    assert len(rows.splitlines()) == 12
     assert modules.isdisjoint(HEAVY)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vitcli.sources import Input
 
 FEW = 8  # pictures that need no progress bar
+COUNTED = 32  # pictures that are counted first: numpy may be done with so many before torch could begin
 
 
 def classify(
@@ -97,11 +98,13 @@ def classify(
         )
 
     given = inputs()
-    first = list(islice(given, FEW + 1))
-    few = len(first) if len(first) <= FEW else None
+    counted = COUNTED if countable(names) else FEW  # stdin may be slow
+    first = list(islice(given, counted + 1))
+    known = len(first) if len(first) <= counted else None
+    few = known if known is not None and known <= FEW else None
     if not first:
         console.note(f"No pictures in {', '.join(names)}.")
-    classifier = load(model, device, dtype, engine, few, download, **chosen)
+    classifier = load(model, device, dtype, engine, known, download, **chosen)
     for warning in classifier.checkpoint.warnings if not quiet else ():
         console.note(f"{warning}.")
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
