@@ -46,7 +46,7 @@ def convert(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
     )
     checkpoint = checkpoints.load(path, **chosen)
-    for warning in checkpoint.warnings:
+    for warning in checkpoint.warnings if not quiet else ():
         console.note(f"{warning}.")
     files = rewrite(checkpoint, out, force=force)
     if not quiet:

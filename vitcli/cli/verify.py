@@ -43,6 +43,9 @@ def verify(
     difference is at most 1e-4, in float32. Pictures are decoded once, by vit;
     transformers prepares them with its own image processor.
 
+    COCO's 000000039769.png is known by its name and size: with a model whose
+    logits for it are published (the default one), those must be met as well.
+
     \b
     vit verify google/vit-base-patch16-224 photos/
     vit verify weights.npz cat.jpg --engine numpy
@@ -57,6 +60,8 @@ def verify(
     name, path, _ = hub.resolve(model)
     chosen = options.checkpoint(preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling)
     checkpoint = checkpoints.load(path, **chosen)
+    for warning in checkpoint.warnings if not quiet else ():
+        console.note(f"{warning}.")
     reference = Reference(checkpoint)
     failed: list[str] = []
 
