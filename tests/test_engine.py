@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vitcli
+from vitcli.classifier import Classifier
+from vitcli.engine import Meter, Network, Prepared, look_ahead, stream
+from vitcli.errors import OutOfMemory
+from vitcli.results import Failure, Prediction
+from vitcli.sources import Input, inputs
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny: Path) -> Classifier:
+    return vitcli.load(tiny, device="cpu", engine="torch")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Input]:
+    """25 inputs, of which every seventh is broken."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(25):
+        noise(i).save(folder / f"{i}.png")
+        if i % 7 == 3:
+            (folder / f"{i}.png").write_bytes((folder / f"{i}.png").read_bytes()[:200])
+    return list(inputs([str(folder)]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(items=st.integers(0, 40), workers=st.integers(1, 5), depth=st.integers(1, 12), read=st.integers(0, 40))
+def test_the_look_ahead_is_map_in_order_and_bounded(items: int, workers: int, depth: int, read: int) -> None:
+    taken = 0
+
+    def source() -> Iterator[int]:
+        nonlocal taken
+        for i in range(items):
+            taken += 1
+            yield i
+
+    ahead = look_ahead(lambda i: i * i, source(), workers, depth)
+    for expected in range(min(read, items)):
+        assert next(ahead) == expected**2
+        assert taken <= expected + depth
+    ahead.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_what_the_work_raises_reaches_the_reader_in_its_place() -> None:
+    ahead = look_ahead(lambda i: 1 // i, [2, 1, 0], 2, 2)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)
+
+
+def test_every_input_has_one_result_in_its_place(classifier: Classifier, pictures: list[Input]) -> None:
+    results = list(stream(classifier, pictures, batch=4))
+    assert [result.path for result in results] == [item.name for item in pictures]
+    assert [i for i, result in enumerate(results) if isinstance(result, Failure)] == [3, 10, 17, 24]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_the_number_of_workers_does_not_show(classifier: Classifier, pictures: list[Input], workers: int) -> None:
+    assert list(stream(classifier, pictures, batch=4, workers=workers)) == list(stream(classifier, pictures, batch=4))
+
+
+def test_padded_a_pictures_scores_do_not_depend_on_the_rest_of_the_run(
+    classifier: Classifier, pictures: list[Input]
+) -> None:
+    whole = {result.path: result for result in stream(classifier, pictures, batch=4, pad=True)}
+    for part in (pictures[:1], pictures[5:8], pictures[1::2]):
+        for result in stream(classifier, part, batch=4, pad=True):
+            assert result == whole[result.path]
+
+
+def test_failures_neither_wait_for_a_picture_nor_pile_up(classifier: Classifier) -> None:
+    taken = 0
+
+    def broken() -> Iterator[Input]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Input(f"{taken}", failure=Failure(f"{taken}", "missing", "There is no such file."))
+
+    results = stream(classifier, broken(), batch=2, workers=1)
+    assert [next(results).path for _ in range(3)] == ["1", "2", "3"]
+    assert taken < 30
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_whatever_decoding_raises_is_that_inputs_failure(
+    classifier: Classifier, pictures: list[Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitcli import images
+
+    load = images.load
+    raised = iter([RuntimeError("a bug"), SystemExit(3), MemoryError(), RecursionError()])
+
+    def bad(source: Path | bytes, **options: object) -> object:
+        if source in [item.file for item in pictures[:3:2]] or source == pictures[5].file:
+            raise next(raised)
+        return load(source, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "load", bad)
+    results = list(stream(classifier, pictures, batch=4, workers=1))
+    assert [results[i].error for i in (0, 2, 5) if isinstance(results[i], Failure)] == [  # type: ignore[union-attr]
+        "crashed", "crashed", "out_of_memory",
+    ]  # fmt: skip
+    assert sum(isinstance(result, Failure) for result in results) == 7
+
+
+class Small:
+    """A network that fits `room` pictures at once, and refuses more when a batch begins or when it is waited for."""
+
+    device, dtype, engine = "cuda", "float32", "torch"
+
+    def __init__(self, room: int, late: bool) -> None:
+        self.room, self.late, self.sizes = room, late, list[int]()
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+        def wait() -> np.ndarray:
+            if len(pixels) > self.room:
+                raise OutOfMemory("too many")
+            self.sizes.append(len(pixels))
+            return pixels.reshape(len(pixels), -1)[:, :4].astype(np.float32)
+
+        if not self.late:
+            logits = wait()
+            return lambda: logits
+        return wait
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("pad", [False, True])
+def test_out_of_memory_halves_the_batch_for_the_rest_of_the_run_and_loses_nothing(
+    classifier: Classifier, pictures: list[Input], late: bool, pad: bool
+) -> None:
+    backend, told, meter = Small(3, late), list[int](), Meter()
+    small = SimpleNamespace(
+        backend=backend, prepare=classifier.prepare, preprocess=classifier.preprocess, top=classifier.top
+    )
+    results = list(stream(small, pictures, batch=8, pad=pad, meter=meter, smaller=told.append))  # type: ignore[arg-type]
+    assert [result.path for result in results] == [item.name for item in pictures]
+    assert sum(isinstance(result, Prediction) for result in results) == 21
+    assert told == [4, 2]
+    assert meter.batch == 2
+    assert set(backend.sizes) == {2} if pad else set(backend.sizes) <= {1, 2}
+
+
+def test_a_picture_that_does_not_fit_alone_ends_the_run() -> None:
+    network = Network(SimpleNamespace(backend=Small(0, False)), False, Meter(batch=4), lambda size: None)  # type: ignore[arg-type]
+    with pytest.raises(OutOfMemory):
+        network.begin([Prepared("a", np.zeros((2, 2, 3), np.uint8), (2, 2), ())] * 4)()
+
+
+def test_once_it_is_asked_to_stop_no_batch_is_begun(classifier: Classifier, pictures: list[Input]) -> None:
+    done: list[str] = []
+    for result in stream(classifier, pictures, batch=4, stop=lambda: len(done) >= 6):
+        done += [result.path]
+    assert 6 <= len(done) < 16
+    assert done == [item.name for item in pictures[: len(done)]]
+
+
+def test_the_meter_tells_listing_decoding_and_the_network_apart(
+    classifier: Classifier, pictures: list[Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly() -> Iterator[Input]:
+        for item in pictures[:4]:
+            time.sleep(0.05)
+            yield item
+
+    meter = Meter()
+    list(stream(classifier, slowly(), meter=meter))
+    assert meter.listing >= 0.2
+    assert meter.decode > 0
+    assert meter.forward > 0
+    prepare = Classifier.prepare
+    monkeypatch.setattr(Classifier, "prepare", lambda self, *given: time.sleep(0.05) or prepare(self, *given))
+    meter = Meter()
+    results = list(stream(classifier, pictures[:3], workers=1, meter=meter))
+    assert all(isinstance(result, Prediction) for result in results), results
+    assert meter.decode >= 0.15
+    assert meter.waited >= 0.1
