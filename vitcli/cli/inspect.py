@@ -125,7 +125,9 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
         hashed = f"sha256 {found['sha256']}, and the hub says {found['sha256_stated']}"
     elif found["sha256"] is None:
         hashed = f"{hashed} (as the hub states; --check computes it)" if found["sha256_stated"] else "with --check"
-    stored = " and ".join(dict.fromkeys(Path(file).name for file in found["files"][:FIRST]))
+    if found["sha256"] and len(found["files"]) > 1:
+        hashed += " (of the hashes of its files)"
+    stored = ", ".join(Path(file).name for file in found["files"][:FIRST])
     more = f" and {len(found['files']) - FIRST} more" if len(found["files"]) > FIRST else ""
     lines = [
         ("layout", found["layout"]),
