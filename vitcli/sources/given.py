@@ -14,6 +14,9 @@ from vitcli.results import Failure
 PICTURES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jxl",
+    # pictures that vit does not open: each has a row that says so, rather than being passed over in silence
+    ".jp2", ".j2k", ".jpf", ".jpx", ".tga", ".pcx", ".ico", ".icns", ".dds", ".sgi", ".qoi", ".psd", ".svg", ".eps",
+    ".pdf",
 })  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MARK = "!/"  # between the name of an archive and that of a member
