@@ -52,7 +52,7 @@ def test_a_packed_network_gives_the_plain_one_s_logits(changes: dict[str, object
 @pytest.mark.skipif(not HAS_PACKING, reason="this torch has no oneDNN")
 def test_every_layer_but_the_head_is_packed_and_its_plain_weight_let_go() -> None:
     model = network()
-    assert pack(model, torch.float32, rows=17) == 1 + 3 * 6
+    assert pack(model, torch.float32, together=2) == 1 + 3 * 6
     assert linear_layers(model) == 1, "only the head is left"
     assert sum(p.numel() for p in model.parameters()) < 0.2 * model.config.parameters
 
@@ -74,14 +74,14 @@ def test_a_layer_that_differs_stays_plain(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(PackedLinear, "forward", wrong)
     plain = network()
     model = copy.deepcopy(plain)
-    assert pack(model, torch.float32, rows=17) == 0
+    assert pack(model, torch.float32, together=2) == 0
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(model(x), plain(x))
 
 
 def test_a_nan_counts_as_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackedLinear, "forward", lambda self, x: torch.full((*x.shape[:-1], 48), float("nan")))
-    assert pack(network(mlp_width=48), torch.float32, rows=17) == 0
+    assert pack(network(mlp_width=48), torch.float32, together=2) == 0
 
 
 def test_a_torch_without_the_operators_runs_the_plain_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,5 +109,31 @@ def test_a_batch_in_parts_gives_every_picture_its_own_row(count: int, monkeypatc
 
 def test_weights_are_released_block_by_block() -> None:
     calls: list[None] = []
-    pack(network(), torch.float32, 17, lambda: calls.append(None))
+    pack(network(), torch.float32, 1, release=lambda: calls.append(None))
     assert len(calls) == 4  # the patch embedding and three blocks
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_mkl_s_form_gives_the_plain_logits_for_every_number_of_pictures(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "mkl_is_faster", lambda layer: True)
+    monkeypatch.setattr(packed, "ENOUGH", 2)
+    plain = network(**changes)
+    run = OnCPU(copy.deepcopy(plain), PREPROCESS, torch.float32)
+    assert any(isinstance(module, packed.MKLLinear) for module in run.model.modules())
+    given = pixels(5)  # two pairs, and one over
+    expected = plain(torch.from_numpy(PREPROCESS.normalised(given))).numpy()
+    np.testing.assert_allclose(run(given), expected, atol=1e-4 * abs(expected).max())
+
+
+def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = torch.nn.Linear(768, 768), torch.nn.Linear(192, 192)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(packed, "intel", lambda: True)
+    assert packed.mkl_is_faster(wide)
+    assert not packed.mkl_is_faster(narrow)
+    assert not packed.mkl_is_faster(wide.bfloat16())
+    monkeypatch.setattr(packed, "intel", lambda: False)
+    assert not packed.mkl_is_faster(torch.nn.Linear(768, 768))

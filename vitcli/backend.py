@@ -99,7 +99,9 @@ class TorchBackend:
 
     engine = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False, pictures: int | None = None
+    ) -> None:
         import torch
 
         from vitcli.model import ViT
@@ -115,7 +117,7 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster.",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, lambda: release(checkpoint))
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, pictures, lambda: release(checkpoint))
         else:
             from vitcli.card import OnCard
 
@@ -170,7 +172,8 @@ def load(
         return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), choose_compile(compile, device, pictures))
+    compiled = choose_compile(compile, device, pictures)
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, pictures)
 
 
 def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:
