@@ -7,8 +7,8 @@ It answers before `import torch` would be done, and it is a second opinion on th
 Axis letters as in `model.py`: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch.
 
 Threads are its own: OpenBLAS's wait for each other by spinning, which wastes the processor while numpy does the rest,
-and makes one picture ten times slower on a busy machine. So BLAS keeps to one thread, and `shared` cuts linear layers
-by columns and attention by rows.
+and makes one picture several times slower on a busy machine. So BLAS keeps to one thread, and `shared` cuts linear
+layers by columns and attention by rows.
 """
 
 from __future__ import annotations
