@@ -40,7 +40,7 @@ _HOME = {
     "VitError": "errors",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the names are the table's keys
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcli import __version__, backend, catalog, checkpoints, images
 from vitcli.backend import Backend, Engine, Logits, Pixels
 from vitcli.checkpoints import Checkpoint
+from vitcli.errors import CheckpointError, PictureError
 from vitcli.hub import resolve
 from vitcli.results import Label, Prediction
 
@@ -55,8 +57,24 @@ class Classifier:
         return self.backend.logits(pixels)
 
     def top(self, logits: Logits, topk: int = 5) -> tuple[Label, ...]:
-        """Logits of one picture [k] -> its best labels. Raises PictureError when they are not finite."""
-        return self.labels.top(logits, topk)
+        """Logits of one picture [k] -> its best labels.
+
+        Raises PictureError when they are not finite, CheckpointError when that is the fault of the weights.
+        """
+        try:
+            return self.labels.top(logits, topk)
+        except PictureError:
+            if self._not_finite:
+                raise CheckpointError(
+                    f"{self.checkpoint.path}: NaN or infinity among the weights ({', '.join(self._not_finite[:3])}). "
+                    "Training went wrong, or the file is damaged: use another checkpoint."
+                ) from None
+            raise
+
+    @cached_property
+    def _not_finite(self) -> list[str]:
+        # reads every weight, so it is asked only when a picture has gone wrong, and once
+        return self.checkpoint.not_finite()
 
     def __call__(self, picture: Image.Image | str | os.PathLike[str], topk: int = 5) -> Prediction:
         """Classify one picture, given as a path or as a PIL image in any mode.
