@@ -19,6 +19,11 @@ lint: $(VENV)/.tests  ## ruff and mypy
 
 check: lint test  ## everything that must be green before a commit
 
+bench: $(VENV)/.bench  ## measure this machine beside other engines and write the table into the documents
+	$(BIN)/vit bench $(if $(VIT_MODEL),--model $(VIT_MODEL)) --against transformers,onnxruntime,openvino --format json \
+		> $(VENV)/bench.json
+	$(BIN)/python benchmarks/write_table.py $(VENV)/bench.json docs/performance.md README.md
+
 format: $(VENV)/.tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -41,4 +46,9 @@ $(VENV)/.tests: $(VENV)/.installed tests/oracles.txt
 	@$(PIP) -e '.[dev]'
 	@rm -rf $(VENV)/oracles
 	@$(PIP) --no-deps --target $(VENV)/oracles -r tests/oracles.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@echo "Installing the engines to compare with ..."
+	@$(PIP) -e '.[bench]'
 	@touch $@
