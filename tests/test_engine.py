@@ -164,7 +164,11 @@ def test_a_picture_that_does_not_fit_alone_ends_the_run() -> None:
 
 def test_once_it_is_asked_to_stop_no_batch_is_begun(classifier: Classifier, pictures: list[Input]) -> None:
     done: list[str] = []
-    for result in stream(classifier, pictures, batch=4, stop=lambda: len(done) >= 6):
+
+    def enough() -> bool:
+        return len(done) >= 6
+
+    for result in stream(classifier, pictures, batch=4, stop=enough):
         done += [result.path]
     assert 6 <= len(done) < 16
     assert done == [item.name for item in pictures[: len(done)]]

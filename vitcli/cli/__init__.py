@@ -82,8 +82,6 @@ def main() -> None:
     app.registered_commands = [command for command in every if command.name in sys.argv[1:2]] or every
     try:
         app()
-    except BrokenPipeError:
-        quiet_exit()
     except VitError as error:
         if debug:
             raise
@@ -91,11 +89,3 @@ def main() -> None:
         sys.exit(error.exit_status)
     finally:
         app.registered_commands = every
-
-
-def quiet_exit() -> None:
-    """The reader of our output left, as `head` does: that is no error of ours, and nobody is there to be told."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)

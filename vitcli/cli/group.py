@@ -7,6 +7,8 @@ to convert, or is wrong, still goes typer's own way and gets its messages.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -46,6 +48,17 @@ class Group(TyperGroup):
         if command is not None:
             shorten(command.get_params(ctx))
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does, which would end with status 1 when the reader of our output leaves, as `head` does.
+
+        That is no error of ours, and nobody is there to be told.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+            sys.exit(0)
 
 
 def shorten(params: Iterable[Any]) -> None:

@@ -1,0 +1,147 @@
+"""Pictures and names that go wrong, and readers of every machine format; for the tests and `benchmarks/stress.py`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+NAMES = (
+    b"plain.png", b"two words.png", b"new\nline.png", b"carriage\rreturn.png", b"tab\there.png", b"=1+1.png", b"+1.png",
+    b"-1.png", b"@sum.png", b"'quoted'.png", b'"double".png', b"[red]markup[red].png", b"escape\x1b[31m.png",
+    b"caf\xe9.png", b"caf\xc3\xa9.png", b"\xff\xfe.png", b"bidi\xe2\x80\xae.png", b"comma,semi;.png", b"#x{}$`!.png",
+    b"\xf0\x9f\x90\x88.png", b"<b>&amp;.png", b"back\\slash.png", b"%s%n.png", b"NULL.png", b"*.png", b"[a-z].png",
+)  # fmt: skip
+FORMATS: dict[str, dict[str, Any]] = {
+    "jpeg": {}, "png": {}, "webp": {}, "gif": {}, "bmp": {}, "tiff": {"compression": "tiff_lzw"}, "ppm": {}, "avif": {},
+}  # fmt: skip
+
+
+def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A random RGB picture."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def encoded(kind: str, seed: int = 0) -> bytes:
+    """A small picture in one of FORMATS."""
+    file = io.BytesIO()
+    noise(seed).save(file, kind, **FORMATS[kind])
+    return file.getvalue()
+
+
+def mutated(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of damaged pictures: bytes flipped, ends cut, pieces lost, doubled or taken from other formats."""
+    rng = random.Random(seed)
+    whole = {kind: encoded(kind) for kind in FORMATS}
+    for i in range(count):
+        kind = rng.choice(list(whole))
+        data = bytearray(whole[kind])
+        for _ in range(rng.randint(1, 3)):
+            at, to = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+            match rng.choice(["flip", "flip", "head", "cut", "remove", "double", "splice"]):
+                case "flip":
+                    for _ in range(rng.randint(1, 8)):
+                        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                case "head":
+                    data[rng.randrange(min(64, len(data)))] = rng.randrange(256)
+                case "cut":
+                    del data[max(1, at) :]
+                case "remove":
+                    del data[max(1, at) : to]
+                case "double":
+                    data[at:at] = data[at:to]
+                case "splice":
+                    other = whole[rng.choice(list(whole))]
+                    data[at:to] = other[rng.randrange(len(other)) :][: to - at + 1]
+        yield f"{i:05}.{kind}", bytes(data)
+
+
+def awkward(folder: Path) -> int:
+    """Fill a folder with what goes wrong, and return how many inputs it holds; none is ignored."""
+    folder.mkdir(parents=True)
+    for kind in FORMATS:
+        data = encoded(kind)
+        (folder / f"whole.{kind}").write_bytes(data)
+        (folder / f"half.{kind}").write_bytes(data[: len(data) // 2])
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "page.png").write_text("<!doctype html><title>404</title>")
+    (folder / "bomb.png").write_bytes(claiming(60_000, 60_000))
+    (folder / "one.png").write_bytes(png(Image.new("RGB", (1, 1))))
+    (folder / "thin.png").write_bytes(png(Image.new("L", (1, 5000))))
+    (folder / "deep.png").write_bytes(png(Image.fromarray(np.full((8, 8), 40_000, np.uint16))))
+    (folder / "clear.png").write_bytes(png(Image.new("RGBA", (8, 8))))
+    os.mkfifo(folder / "fifo.png")
+    (folder / "nowhere.png").symlink_to("not-there.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "self").symlink_to(".")
+    (folder / "folder.jpg").mkdir()
+    (folder / "folder.jpg" / "inside.png").write_bytes(encoded("png"))
+    return 2 * len(FORMATS) + 8 + 3 + 1
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as PNG."""
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be large."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+
+
+def rows(path: Path) -> list[tuple[bytes, str, tuple[Any, ...]]]:
+    """Name, status and the rest of each row of an output, sorted; for jsonl, csv, tsv, parquet and sqlite."""
+    return sorted(READERS[path.suffix](path), key=repr)
+
+
+def jsonl(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    for line in path.read_bytes().splitlines():
+        row = json.loads(line)
+        rest = [(key, repr(value)) for key, value in row.items() if key not in ("path", "status")]
+        yield os.fsencode(row["path"]), row["status"], tuple(rest)
+
+
+def table(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        for row in csv.DictReader(file, delimiter=delimiter):
+            yield os.fsencode(row["path"].removeprefix("'")), row["status"], tuple(row.items())
+
+
+def parquet(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    import pyarrow.parquet
+
+    for row in pyarrow.parquet.read_table(path).to_pylist():
+        yield row["path_bytes"] or row["path"].encode(), row["status"], tuple(map(repr, row.items()))
+
+
+def sqlite(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    with closing(sqlite3.connect(path)) as db:
+        for number, text, exact, status, *rest in db.execute("SELECT * FROM inputs"):
+            query = "SELECT rank, label, score, class, wnid FROM labels WHERE input = ? ORDER BY rank"
+            yield exact or text.encode(), status, (*rest, *db.execute(query, (number,)))
+
+
+READERS = {".jsonl": jsonl, ".csv": table, ".tsv": table, ".parquet": parquet, ".sqlite": sqlite}
