@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from vitcli.cli import console
+from vitcli.cli.bench import bench
 from vitcli.cli.classify import classify
 from vitcli.cli.convert import convert
 from vitcli.cli.download import download_weights
@@ -67,6 +68,7 @@ for name, function, summary in (
     ("inspect", inspect, "Say what a checkpoint is."),
     ("verify", verify, "Show that the numbers are the reference's."),
     ("convert", convert, "Rewrite any checkpoint in the hub's layout."),
+    ("bench", bench, "Measure this machine, and say what limits it."),
 ):
     app.command(name, cls=Command, short_help=summary)(function)
 

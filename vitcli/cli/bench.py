@@ -48,7 +48,7 @@ def bench(
     vit bench photos/ --model google/vit-base-patch16-224 --batch 8,32
     vit bench --size B/16 --against transformers,onnxruntime,openvino
 
-    Peers need their packages: pip install 'vitcli\\[bench]'.
+    Peers need their packages: pip install 'vitcli[bench]'.
     """
     from vitcli import sources
     from vitcli.bench import Settings, readable
