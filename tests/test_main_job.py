@@ -171,7 +171,8 @@ def test_what_needs_no_network_never_imports_torch(arguments: list[str]) -> None
 
 
 def test_completion_needs_no_torch_either() -> None:
-    code = "import sys; sys.argv[0] = 'vit'; from vitcli.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    code = "import sys; sys.argv[0] = 'vit'\nfrom vitcli.cli import main\n"
+    code += "try: main()\nfinally: print('torch' in sys.modules)"
     env = {**os.environ, "_VIT_COMPLETE": "complete_bash", "COMP_WORDS": "vit cl", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert "classify" in done.stdout
