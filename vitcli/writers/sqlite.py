@@ -96,12 +96,13 @@ class Sqlite(Writer):
 
 
 def has_journal(path: Path) -> bool:
-    """Whether a file is a database of ours. Raises sqlite3.Error."""
+    """Whether a file is a database of ours, or one that was stopped before it had a table. Raises sqlite3.Error."""
     with path.open("rb") as file:
         if file.read(16) != b"SQLite format 3\0":
             return False
     with contextlib.closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'vit_state'").fetchone() is not None
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    return not names or "vit_state" in names
 
 
 def shown(text: str) -> tuple[str, bytes | None]:

@@ -1,0 +1,123 @@
+"""A run that is killed, or whose disk is full, goes on where it stopped, and ends with the rows it would have had."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from awkward import noise, rows
+
+Vit = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMAND = Path(sys.executable).with_name("vit")
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, of which every tenth is broken."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(COUNT):
+        noise(i).save(folder / f"{i}.png")
+        if i % 10 == 0:
+            (folder / f"{i}.png").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture
+def arguments(tiny: Path, folder: Path) -> list[str]:
+    """A run over the pictures, the first ten of them twice."""
+    twice = [str(folder / f"{i}.png") for i in range(10)]
+    return ["classify", str(folder), *twice, "--model", str(tiny), "--engine", "numpy", "--batch", "3", "--topk", "2"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".sqlite"])
+def test_killed_at_any_moment_a_run_resumes_to_the_rows_of_an_unbroken_one(
+    vit: Vit, arguments: list[str], tmp_path: Path, ending: str
+) -> None:
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"out{ending}"
+    start = time.monotonic()
+    assert vit(*arguments, "-o", whole).returncode == 3
+    took = time.monotonic() - start
+    rng = random.Random(ending)
+    for _ in range(3):
+        run = subprocess.Popen([COMMAND, *arguments, "-o", out, "--resume"], stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.4, 1.0) * took)
+        run.kill()
+        run.wait()
+    done = vit(*arguments, "-o", out, "--resume")
+    assert done.returncode in (0, 3), done.stderr  # 0: only pictures that go well were left
+    assert rows(out) == rows(whole)
+    assert len(rows(out)) == COUNT + 10
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".sqlite"])
+def test_a_disk_that_fills_up_is_said_and_loses_nothing(
+    vit: Vit, arguments: list[str], tmp_path: Path, ending: str
+) -> None:
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"out{ending}"
+    vit(*arguments, "-o", whole)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead, as it does on a full disk
+
+    full = vit(*arguments, "-o", out, preexec_fn=limited)
+    assert full.returncode == 1
+    assert "cannot be written" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert vit(*arguments, "-o", out, "--resume").returncode in (0, 3)
+    assert rows(out) == rows(whole)
+
+
+def test_answered_inputs_are_not_done_again(vit: Vit, arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    vit(*arguments, "-o", out)
+    before = out.read_bytes()
+    again = vit(*arguments, "-o", out, "--resume")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert f"{COUNT + 10} answered before" in again.stderr
+    assert out.read_bytes() == before
+
+
+def test_failed_inputs_are_done_again_on_request(vit: Vit, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        noise(i).save(tmp_path / "in" / f"{i}.png")
+    run = ["classify", tmp_path / "in", tmp_path / "late.png", "--model", tiny, "-o", tmp_path / "out.jsonl"]
+    assert vit(*run).returncode == 3
+    noise(9).save(tmp_path / "late.png")
+    done = vit(*run, "--retry-failed")
+    assert done.returncode == 0, done.stderr
+    assert [status for _, status, _ in rows(tmp_path / "out.jsonl")] == ["ok"] * 5
+
+
+def test_without_resume_an_output_is_refused_and_with_other_settings_it_is_not_gone_on_with(
+    vit: Vit, arguments: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    vit(*arguments, "-o", out)
+    before = out.read_bytes()
+    refused = vit(*arguments, "-o", out)
+    assert (refused.returncode, "--resume" in refused.stderr) == (1, True)
+    other = vit(*arguments, "-o", out, "--resume", "--topk", 3)
+    assert (other.returncode, "other settings" in other.stderr) == (1, True)
+    assert out.read_bytes() == before
+
+
+def test_by_content_a_renamed_picture_is_not_done_again(vit: Vit, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        noise(i).save(tmp_path / "in" / f"{i}.png")
+    run = ["classify", tmp_path / "in", "--model", tiny, "--by-content", "-o", tmp_path / "out.jsonl"]
+    assert vit(*run).returncode == 0
+    (tmp_path / "in" / "0.png").rename(tmp_path / "in" / "renamed.png")
+    noise(9).save(tmp_path / "in" / "new.png")
+    done = vit(*run, "--resume")
+    assert "1 input, 1 ok, 4 answered before" in done.stderr
