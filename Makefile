@@ -28,6 +28,9 @@ format: $(VENV)/.tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+stress: $(VENV)/.tests  ## long runs that must lose nothing (VIT_TEST_EDGE, _WEIGHTS, _IMAGES add to them)
+	$(BIN)/python benchmarks/stress.py
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
