@@ -95,7 +95,6 @@ def forward(checkpoint: Checkpoint, batch: int, dtype: str, repeats: int) -> Non
         plain = ViT.from_tensors(checkpoint.config, checkpoint.tensors).to("cuda", kind)
         card = OnCard(plain, checkpoint.preprocess, compiled=mode == "on")
         contender(f"vit {label}, on the card", lambda card=card: card.forward(on_card), batch)  # type: ignore[misc]
-    torch.cuda.reset_peak_memory_stats()
     reference = Reference(checkpoint).model.to("cuda", kind)
     contender("transformers eager, on the card", lambda: reference(normalised).logits, batch)
     compiled = torch.compile(copy.deepcopy(reference), dynamic=False)
@@ -116,7 +115,7 @@ def forward(checkpoint: Checkpoint, batch: int, dtype: str, repeats: int) -> Non
         rate = 1 / each.seconds
         print(f"{each.row.engine:36}{rate:9.0f}{each.seconds * batch * 1e3:10.2f}{rate * flops / 1e12:9.1f}"
               f"{rate * flops / ceiling:7.0%}")  # fmt: skip
-    print(f"memory taken on the card since transformers came: {torch.cuda.max_memory_allocated() / 1e6:.0f} MB\n")
+    print()
 
 
 def backend_mode(mode: str) -> backend.Compile:

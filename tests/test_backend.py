@@ -161,6 +161,7 @@ def test_only_long_jobs_on_cuda_are_compiled(
     assert backend.choose_compile(compile, device, pictures) is expected
 
 
-def test_compiling_where_it_gains_nothing_is_refused() -> None:
+@pytest.mark.parametrize("engine", ["auto", "numpy", "torch"])
+def test_compiling_where_it_gains_nothing_is_refused(tiny: Path, engine: str) -> None:
     with pytest.raises(UsageError, match="CUDA"):
-        backend.choose_compile("on", "cpu", None)
+        load(tiny, engine=engine, pictures=1, compile="on")

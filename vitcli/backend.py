@@ -114,7 +114,7 @@ class TorchBackend:
             from vitcli.packed import OnCPU
 
             if not hardware_has(dtype):
-                self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster.",)
+                self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
             self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, pictures, lambda: release(checkpoint))
@@ -168,7 +168,7 @@ def load(
 
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
-    if choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
+    if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
         return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)

@@ -186,7 +186,7 @@ def bench(
             if kind == "numpy" and (device != "cpu" or dtype != "float32"):
                 continue
             network = backend.load(checkpoint, engine=kind, device=device, dtype=dtype, pictures=10**6)
-            remarks.extend(network.warnings)
+            remarks.extend(f"{warning}." for warning in network.warnings)
             contenders += own(checkpoint, network, settings, batch, expected)
             if kind == "torch" and "end to end" in settings.stages:
                 contenders.append(end_to_end(Classifier("", None, checkpoint, network), files, largest))

@@ -1,6 +1,6 @@
 """`Classifier`: a network with the preprocessing and the labels it was trained with. `load` makes one.
 
-    picture -> prepare -> uint8 [s s 3] -> batch [b s s 3] -> logits [b k] -> Prediction
+picture -> prepare -> uint8 [s s 3] -> batch [b s s 3] -> logits [b k] -> Prediction
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcli import __version__, backend, catalog, checkpoints, images
-from vitcli.backend import Backend, Engine, Logits, Pixels
+from vitcli.backend import Backend, Compile, Engine, Logits, Pixels
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, PictureError
 from vitcli.hub import resolve
@@ -110,18 +110,20 @@ def load(
     dtype: str = "auto",
     engine: Engine = "auto",
     pictures: int | None = None,
+    compile: Compile = "auto",
     **checkpoint_options: Any,
 ) -> Classifier:
     """Load a model by name, folder or file.
 
     `model` is a name of the catalog, a hub repository `org/name[@revision]` that is in the cache, or a path.
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `pictures` is how many there
-    are to classify if that is known, which helps `engine="auto"` choose. Other options go to `checkpoints.load`.
+    are to classify if that is known, which helps `engine="auto"` and `compile="auto"` (compiling for a card takes a
+    minute) to choose. Other options go to `checkpoints.load`.
 
     Raises NotDownloaded when the weights are not here (nothing is fetched), CheckpointError when they cannot be used,
     DeviceError when the device is not to be had.
     """
     name, path, revision = resolve(model)
     checkpoint = checkpoints.load(path, **checkpoint_options)
-    network = backend.load(checkpoint, engine=engine, device=device, dtype=dtype, pictures=pictures)
+    network = backend.load(checkpoint, engine=engine, device=device, dtype=dtype, pictures=pictures, compile=compile)
     return Classifier(name, revision, checkpoint, network)

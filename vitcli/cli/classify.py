@@ -36,6 +36,7 @@ def classify(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     engine: options.Engine = "auto",
+    compile: options.Compile = "auto",
     output: options.Output = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False,
     preprocess: options.Preprocess = None,
@@ -90,7 +91,7 @@ def classify(
     )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    )
+    ) | {"compile": options.compile(compile)}
 
     def inputs() -> Iterator[Input]:
         return sources.inputs(
@@ -105,7 +106,7 @@ def classify(
     if not first:
         console.note(f"No pictures in {', '.join(names)}.")
     classifier = load(model, device, dtype, engine, known, download, **chosen)
-    for warning in classifier.checkpoint.warnings if not quiet else ():
+    for warning in (*classifier.checkpoint.warnings, *classifier.backend.warnings) if not quiet else ():
         console.note(f"{warning}.")
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     header = classifier.header() if output or kind is writers.WRITERS["json"] else {}
@@ -167,7 +168,7 @@ def load(
 ) -> Classifier:
     """The classifier; weights that are not here are fetched when that was asked for, or agreed to at a terminal.
 
-    `chosen` goes to `checkpoints.load`.
+    `chosen` goes to `classifier.load`.
     """
     import sys
 

@@ -40,6 +40,14 @@ Engine = Annotated[
         help="What computes: auto takes numpy for a few pictures on a CPU.",
     ),
 ]
+Compile = Annotated[
+    str,
+    typer.Option(
+        envvar="VIT_COMPILE",
+        metavar="auto|on|off",
+        help="Compile the network for the card, which takes a minute; auto does for long jobs.",
+    ),
+]
 Batch = Annotated[int, typer.Option(envvar="VIT_BATCH", min=1, help="Pictures that go through the network at once.")]
 AutoBatch = Annotated[
     int | None,
@@ -170,6 +178,16 @@ Labels = Annotated[
         help="Names of the classes: .txt with one a line, .json or .csv by index.",
     ),
 ]
+
+
+def compile(given: str) -> Literal["auto", "on", "off"]:
+    """When to compile. Raises UsageError for another word."""
+    from vitcli.errors import UsageError
+
+    match given:
+        case "auto" | "on" | "off":
+            return given
+    raise UsageError(f"--compile {given!r} is not one of auto, on, off.")
 
 
 def engine(given: str) -> Literal["auto", "numpy", "torch"]:
