@@ -235,6 +235,6 @@ def test_the_formats_in_the_help_are_those_there_are() -> None:
 
 def test_only_what_can_be_listed_twice_is_counted_for_the_progress_bar(folder: Path) -> None:
     assert count(inputs([str(folder), str(folder / "1.png")])) == 6
-    assert countable([str(folder), "*.png"])
-    for name in ("-", "@list.txt", "https://example.org/a.png", "shard.tar", "a.zip!/b.png"):
+    assert countable([str(folder), "nowhere.png"])
+    for name in ("-", "@list.txt", "*.png", "https://example.org/a.png", "shard.tar", "a.zip!/b.png"):
         assert not countable([str(folder), name])

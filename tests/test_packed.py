@@ -137,3 +137,13 @@ def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch
     assert not packed.mkl_is_faster(wide.bfloat16())
     monkeypatch.setattr(packed, "intel", lambda: False)
     assert not packed.mkl_is_faster(torch.nn.Linear(768, 768))
+
+
+@pytest.mark.parametrize("count", [4, 5, 6, 8, 11])
+def test_a_row_does_not_depend_on_its_place_in_a_batch_that_goes_through_in_parts(count: int) -> None:
+    run = OnCPU(network(), PREPROCESS, torch.float32)
+    run.together = 4
+    given = pixels(count)
+    whole = run(given)
+    for shift in range(1, count):
+        np.testing.assert_array_equal(run(np.roll(given, shift, axis=0)), np.roll(whole, shift, axis=0))

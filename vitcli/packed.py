@@ -9,6 +9,7 @@ Every kind and shape of packed layer is checked against the plain one before it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,8 +59,14 @@ class OnCPU:
     @torch.inference_mode()
     def __call__(self, pixels: Pixels) -> Logits:
         """Classify a batch, a few pictures at a time. Raises RuntimeError when they do not fit in memory."""
-        parts = (pixels[start : start + self.together] for start in range(0, len(pixels), self.together))
-        logits = [self.model(torch.from_numpy(self.preprocess.normalised(part)).to(self.dtype)) for part in parts]
+        # in equal parts, the last one overlapping: the last digits of a row depend on how many go through with it
+        parts = math.ceil(len(pixels) / self.together)
+        size = math.ceil(len(pixels) / parts)
+        logits = []
+        for first in range(0, len(pixels), size):
+            start = min(first, len(pixels) - size)
+            x = torch.from_numpy(self.preprocess.normalised(pixels[start : start + size]))
+            logits.append(self.model(x.to(self.dtype))[first - start :])
         return torch.cat(logits).float().numpy()
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:

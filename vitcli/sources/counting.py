@@ -7,15 +7,20 @@ from collections.abc import Iterable
 from itertools import islice
 
 from vitcli.sources.given import MARK, Input, is_archive, is_url
+from vitcli.sources.lists import is_pattern
 
 PART = 500  # inputs between two rests
 REST = 4  # times as long as the part took: a fifth of a processor at most
 
 
 def countable(names: Iterable[str]) -> bool:
-    """Whether what the names stand for can be listed twice, and cheaply: only files, folders and patterns can."""
+    """Whether what the names stand for can be listed twice, and cheaply: only files and folders can.
+
+    An archive, which a list or a pattern may name too, would have to be read.
+    """
     return not any(
-        name == "-" or name.startswith("@") or is_url(name) or is_archive(name) or MARK in name for name in names
+        name == "-" or name.startswith("@") or MARK in name or is_url(name) or is_archive(name) or is_pattern(name)
+        for name in names
     )
 
 
