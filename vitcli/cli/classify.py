@@ -72,7 +72,7 @@ def classify(
     vit classify photos/ -o labels.jsonl --resume
     vit classify photos/ --format json | jq '.results[].top[0].label'
     """
-    from vitcli import sources, writers
+    from vitcli import backend, sources, writers
     from vitcli.engine import stream
     from vitcli.errors import UsageError
     from vitcli.images import MAX_PIXELS
@@ -99,7 +99,8 @@ def classify(
         )
 
     given = inputs()
-    counted = COUNTED if countable(names) else FEW  # stdin may be slow
+    card = device != "cpu" and backend.accelerator_likely()  # compiling pays for a long run only
+    counted = (backend.WORTH_COMPILING if card else COUNTED) if countable(names) else FEW  # stdin may be slow
     first = list(islice(given, counted + 1))
     known = len(first) if len(first) <= counted else None
     few = known if known is not None and known <= FEW else None
