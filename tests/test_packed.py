@@ -147,3 +147,19 @@ def test_a_row_does_not_depend_on_its_place_in_a_batch_that_goes_through_in_part
     whole = run(given)
     for shift in range(1, count):
         np.testing.assert_array_equal(run(np.roll(given, shift, axis=0)), np.roll(whole, shift, axis=0))
+
+
+def test_threads_that_take_parts_each_give_every_picture_its_own_row() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        run = OnCPU(network(), PREPROCESS, torch.float32)
+        assert run.threads == 3
+        assert run.together == packed.ENOUGH // 3
+        given = pixels(20)
+        logits = run(given)
+        one_by_one = np.concatenate([run.part(given[i : i + 1]) for i in range(20)])
+        np.testing.assert_allclose(logits, one_by_one, atol=1e-4)
+        np.testing.assert_array_equal(logits[:6], run(given[:6]))
+    finally:
+        torch.set_num_threads(before)

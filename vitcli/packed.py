@@ -9,8 +9,8 @@ Every kind and shape of packed layer is checked against the plain one before it 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 # Bytes of the widest activation of the pictures that go through together. C allocators take larger pieces than 32 MiB
 # from the system each time, which clears every page again at every layer.
 WIDEST = 20 * 2**20
-ENOUGH = 8  # pictures together: more gain nothing on a few cores
+ENOUGH = 8  # pictures that go through at once, over all threads: with more nothing is gained
 
 WORTH_MKL = 2**19  # elements of a weight; smaller ones are multiplied as fast by oneDNN
 
@@ -39,6 +39,9 @@ WORTH_MKL = 2**19  # elements of a weight; smaller ones are multiplied as fast b
 class OnCPU:
     """A network on the CPU in `dtype`, packed where that is possible; `release` as for `pack`.
 
+    A batch is cut into parts of a few pictures, and each thread takes a part through the whole network by itself. They
+    never wait for each other, as threads that share every product do some hundred times a batch: on a busy machine
+    that halves the speed. Fewer parts than threads share their products after all.
     `pictures` is how many there are to classify, None for many.
     """
 
@@ -51,23 +54,36 @@ class OnCPU:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.preprocess, self.dtype = model, preprocess, dtype
+        self.threads = torch.get_num_threads()
         config = model.config
         picture = config.tokens * max(config.mlp_width, 3 * config.width) * dtype.itemsize
-        self.together = max(1, min(WIDEST // picture, ENOUGH, pictures or ENOUGH))
+        enough = max(1, min(ENOUGH, pictures or ENOUGH) // self.threads)
+        self.together = max(1, min(WIDEST // picture, enough))
         self.packed = pack(model, dtype, self.together, release)
+        self.pool = ThreadPoolExecutor(self.threads, "network", initializer=torch.set_num_threads, initargs=(1,))
+
+    def __call__(self, pixels: Pixels) -> Logits:
+        """Classify a batch. Raises RuntimeError when it does not fit in memory."""
+        # in equal parts, the last one overlapping: the last digits of a row depend on how many go through with it
+        size = min(self.together, len(pixels))
+        firsts = range(0, len(pixels), size)
+        starts = [min(first, len(pixels) - size) for first in firsts]
+        parts = [pixels[start : start + size] for start in starts]
+        if self.threads > 1 and len(parts) >= self.threads:
+            found = list(self.pool.map(self.part, parts))
+        else:
+            torch.set_num_threads(self.threads)  # a setting of each thread, and this may be a new one
+            found = [self.part(part) for part in parts]
+        return np.concatenate(
+            [logits[first - start :] for first, start, logits in zip(firsts, starts, found, strict=True)]
+        )
 
     @torch.inference_mode()
-    def __call__(self, pixels: Pixels) -> Logits:
-        """Classify a batch, a few pictures at a time. Raises RuntimeError when they do not fit in memory."""
-        # in equal parts, the last one overlapping: the last digits of a row depend on how many go through with it
-        parts = math.ceil(len(pixels) / self.together)
-        size = math.ceil(len(pixels) / parts)
-        logits = []
-        for first in range(0, len(pixels), size):
-            start = min(first, len(pixels) - size)
-            x = torch.from_numpy(self.preprocess.normalised(pixels[start : start + size]))
-            logits.append(self.model(x.to(self.dtype))[first - start :])
-        return torch.cat(logits).float().numpy()
+    def part(self, pixels: Pixels) -> Logits:
+        """Classify a few pictures, in the calling thread."""
+        normalised = torch.from_numpy(self.preprocess.normalised(pixels)).to(self.dtype)
+        logits: Logits = self.model(normalised).float().numpy()
+        return logits
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
         """Classify a batch now; waiting for it takes no time."""
