@@ -38,8 +38,8 @@ from vitcli.errors import PictureError
 MAX_PIXELS = 16384 * 12288
 
 # `decode="fast"` leaves the shorter side at least this many times as large as resizing needs. Measured on pictures of
-# 4000 x 3000 pixels resized to 224: decoded at a quarter, 5 times faster, pixels moved by at most 5 of 255 (0.15 in the
-# mean) and logits by 0.1 in the median; at an eighth (a margin of 1.5), a little faster, by 20 of 255 and 0.27.
+# 4000 x 3000 pixels resized to 224: decoded at a quarter, pixels moved by 0.2 of 255 in the mean and logits by 0.1 in
+# the median; at an eighth (a margin of 1.5) by 0.6 and 0.26, in a quarter less time. See docs/decoding.md.
 FAST_MARGIN = 2
 
 _HEAD = 4096  # bytes read to tell formats apart
