@@ -15,11 +15,12 @@ there are. With `pad` every batch has the same size, and a picture gets the same
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -87,16 +88,18 @@ def stream(
     no further batch is begun. Raises OutOfMemory when one picture does not fit.
     """
     meter = meter or Meter()
-    meter.batch = batch or (BATCH_ON_CPU if classifier.backend.device == "cpu" else BATCH_ON_CARD)
+    on_cpu = classifier.backend.device == "cpu"
+    meter.batch = batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD)
     meter.workers = workers or os.cpu_count() or 1
-    in_flight = 1 if classifier.backend.device == "cpu" else 2  # a card computes while the next batch is put together
+    in_flight = 1 if on_cpu else 2  # a card computes while the next batch is put together
 
     def prepared(given: Input) -> tuple[Item, float]:
         start = time.perf_counter()
         return prepare(classifier, given, max_pixels, decode), time.perf_counter() - start
 
     network = Network(classifier, pad, meter, smaller)
-    ahead = look_ahead(prepared, timed(inputs, meter), meter.workers, 2 * meter.batch + meter.workers)
+    depth = 2 * meter.batch + meter.workers
+    ahead = look_ahead(prepared, timed(inputs, meter), meter.workers, depth, give_way if on_cpu else None)
     begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
     try:
         for group in groups(decoded(ahead, meter), meter):
@@ -112,10 +115,16 @@ def stream(
         ahead.close()
 
 
-def look_ahead(work: Callable[[T], R], items: Iterable[T], workers: int, depth: int) -> Generator[R, None, None]:
-    """`map(work, items)` in order, done by threads that are at most `depth` items ahead of the reader."""
+def look_ahead(
+    work: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    depth: int,
+    begin: Callable[[], object] | None = None,
+) -> Generator[R, None, None]:
+    """`map(work, items)` in order, by threads that are at most `depth` items ahead of the reader and `begin` first."""
     pending: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=begin)
     try:
         for item in items:
             pending.append(pool.submit(work, item))
@@ -125,6 +134,13 @@ def look_ahead(work: Callable[[T], R], items: Iterable[T], workers: int, depth: 
             yield pending.popleft().result()
     finally:  # also when the reader stops early: what has not begun is dropped
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def give_way() -> None:
+    """Let a worker run where the network leaves a core idle: its threads wait for each other at every layer."""
+    if sys.platform == "linux":  # elsewhere this would be the whole process's niceness
+        with suppress(OSError):
+            os.nice(10)
 
 
 def prepare(
