@@ -37,8 +37,8 @@ from vitcli.sources import Input
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Pictures at once. On a CPU more than 8 gain nothing and delay the first row; cards want more to do.
-BATCH_ON_CPU, BATCH_ON_CARD = 8, 128
+# Pictures at once. On a CPU more than 16 gain nothing and delay the first row; cards want more to do.
+BATCH_ON_CPU, BATCH_ON_CARD = 16, 128
 
 
 @dataclass(frozen=True, slots=True)

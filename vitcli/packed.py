@@ -31,7 +31,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 # Bytes of the widest activation of the pictures that go through together. C allocators take larger pieces than 32 MiB
 # from the system each time, which clears every page again at every layer.
 WIDEST = 20 * 2**20
-ENOUGH = 8  # pictures that go through at once, over all threads: with more nothing is gained
+ENOUGH = 16  # pictures that go through at once, over all threads: with more nothing is gained
 
 WORTH_MKL = 2**19  # elements of a weight; smaller ones are multiplied as fast by oneDNN
 
@@ -40,8 +40,8 @@ class OnCPU:
     """A network on the CPU in `dtype`, packed where that is possible; `release` as for `pack`.
 
     A batch is cut into parts of a few pictures, and each thread takes a part through the whole network by itself. They
-    never wait for each other, as threads that share every product do some hundred times a batch: on a busy machine
-    that halves the speed. Fewer parts than threads share their products after all.
+    never wait for each other, as threads that share every product do some hundred times a batch, which costs most where
+    something else wants the cores. Fewer parts than threads share their products after all.
     `pictures` is how many there are to classify, None for many.
     """
 
