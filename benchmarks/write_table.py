@@ -1,5 +1,7 @@
 """Write the report of `vit bench --format json` into documents, between `<!-- bench -->` and `<!-- /bench -->`.
 
+Between `<!-- speed -->` and `<!-- /speed -->` goes the short of it: pictures a second of each engine.
+
 vit bench --against transformers,onnxruntime,openvino --format json > report.json
 python benchmarks/write_table.py report.json docs/performance.md README.md
 """
@@ -11,21 +13,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
-START, END = "<!-- bench -->", "<!-- /bench -->"
-
 
 def main() -> None:
-    """Replace what stands between the markers; a document without them is left alone."""
-    report, *documents = map(Path, sys.argv[1:])
-    text = markdown(json.loads(report.read_text()))
+    """Replace what stands between the markers, wherever a document has them."""
+    source, *documents = map(Path, sys.argv[1:])
+    report = json.loads(source.read_text())
     for document in documents:
-        before, start, rest = document.read_text().partition(START)
-        _, end, after = rest.partition(END)
-        if not end:
-            print(f"{document}: no {START} ... {END}, left as it is")
-            continue
-        document.write_text(f"{before}{start}\n{text}\n{end}{after}")
-        print(f"{document}: written")
+        for name, text in (("bench", markdown(report)), ("speed", short(report))):
+            before, start, rest = document.read_text().partition(f"<!-- {name} -->")
+            _, end, after = rest.partition(f"<!-- /{name} -->")
+            if end:
+                document.write_text(f"{before}{start}\n{text}\n{end}{after}")
+                print(f"{document}: {name} written")
+
+
+def short(report: dict[str, Any]) -> str:
+    """Pictures a second through the network: a row for each engine, a column for each dtype and batch size."""
+    rows = [row for row in report["rows"] if row["stage"] == "forward"]
+    columns = list(dict.fromkeys((row["dtype"], row["batch"]) for row in rows))
+    rates = {(row["engine"], row["dtype"], row["batch"]): f"{row['images_per_second']:.1f}" for row in rows}
+    lines = [
+        f"| pictures a second | {' | '.join(f'{dtype}, batch {batch}' for dtype, batch in columns)} |",
+        f"| --- | {' | '.join('---:' for _ in columns)} |",
+    ]
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        cells = [rates.get((engine, *column), "") for column in columns]
+        lines.append(f"| {engine} | {' | '.join(cells)} |")
+    machine = report["machine"]
+    return "\n".join([*lines, "", f"{report['model']} on {machine['processor']}, {machine['cores']} cores."])
 
 
 def markdown(report: dict[str, Any]) -> str:
