@@ -37,8 +37,9 @@ from vitcli.sources import Input
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Pictures at once. On a CPU more than 16 gain nothing and delay the first row; cards want more to do.
-BATCH_ON_CPU, BATCH_ON_CARD = 16, 128
+# Pictures at once. On a CPU a batch of 32 leaves enough parts for its threads to share evenly while others decode; more
+# would only delay the first row. Cards want more to do.
+BATCH_ON_CPU, BATCH_ON_CARD = 32, 128
 
 
 @dataclass(frozen=True, slots=True)
