@@ -534,7 +534,7 @@ def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
         reason = "no answer in time" if "Timeout" in kind.__name__ else _first_line(error)
         return Unreachable(
             f"Cannot fetch from {_endpoint()} ({reason}). Check the network, HTTPS_PROXY and HF_ENDPOINT, "
-            "or give weights that are on disk with --model DIR."
+            "or give weights that are on disk with --model DIR or VIT_MODEL=DIR."
         )
     return None
 
