@@ -92,7 +92,7 @@ def forward(checkpoint: Checkpoint, batch: int, dtype: str, repeats: int) -> Non
 
         label = "compiled" if mode == "on" else "eager"
         contender(f"vit {label}, host to host", whole, FLYING * batch)
-        plain = ViT.from_tensors(checkpoint.config, checkpoint.tensors).to("cuda", kind)
+        plain = ViT.from_tensors(checkpoint.config, checkpoint.tensors).lower(kind).to("cuda")
         card = OnCard(plain, checkpoint.preprocess, compiled=mode == "on")
         contender(f"vit {label}, on the card", lambda card=card: card.forward(on_card), batch)  # type: ignore[misc]
     reference = Reference(checkpoint).model.to("cuda", kind)

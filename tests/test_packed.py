@@ -66,6 +66,8 @@ def test_halved_types_stay_near_float32(dtype: torch.dtype) -> None:
     logits = run(given)
     assert logits.dtype == np.float32
     assert abs(logits - expected).max() < 0.05 * abs(expected).max()
+    coarse = torch.from_numpy(logits).to(dtype).float().numpy()
+    assert (coarse != logits).mean() > 0.5, "logits keep what tells near ties apart"
 
 
 def test_a_layer_that_differs_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ class TorchBackend:
         else:
             from vitcli.card import OnCard
 
-            self._run = OnCard(network.to(device, torch_dtype), checkpoint.preprocess, compiled)
+            self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
             release(checkpoint)
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:

@@ -60,6 +60,7 @@ class Buffer:
         self.on_card = torch.zeros(shape, dtype=torch.uint8, device=device)
         self.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # the copy stream has read `pinned` and filled `on_card`
         self.read = torch.cuda.Event()  # type: ignore[no-untyped-call]  # the network has read `on_card`
+        self.read.record()  # which it also clears: the copy stream does not wait for that by itself
 
 
 class OnCard:
@@ -127,8 +128,7 @@ class OnCard:
     def _buffer(self, shape: tuple[int, ...]) -> Buffer:
         """The buffer whose turn it is, large enough for a batch of `shape`."""
         if self.buffers and (len(self.buffers[0].pinned) < shape[0] or self.buffers[0].pinned.shape[1:] != shape[1:]):
-            torch.cuda.synchronize()
-            self.buffers = []
+            self.shrink()
         if not self.buffers:
             self.buffers = [Buffer(shape, self.device) for _ in range(2)]
         self.buffers.reverse()
@@ -136,4 +136,6 @@ class OnCard:
 
     def shrink(self) -> None:
         """Forget the size of the batch, after one that did not fit."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # a copy may still be writing to a buffer
         self.buffers = []

@@ -134,7 +134,7 @@ class MKLLinear(nn.Module):
 
 @torch.inference_mode()
 def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] = lambda: None) -> int:
-    """Bring a network on the CPU to `dtype` with its linear layers packed, and say how many could be.
+    """`model.lower` on the CPU with the linear layers packed; says how many could be.
 
     `together` is how many pictures usually go through at once: the tiles are chosen for that. Each plain weight is let
     go before the next is packed; `release` is called after each block, for whoever else holds them.
@@ -153,7 +153,7 @@ def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], No
                 part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
             packer.replace(part.mlp, "fc2", rows)
         release()
-    model.to(dtype)
+    model.lower(dtype)
     return packer.done
 
 
