@@ -72,7 +72,7 @@ def markdown(report: dict[str, Any]) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     if report["peak_memory_bytes"]:
-        lines += ["", f"Peak memory of vit alone, all dtypes loaded: {report['peak_memory_bytes'] / 1e6:.0f} MB."]
+        lines += ["", f"Peak memory of vit alone, a network for each row: {report['peak_memory_bytes'] / 1e6:.0f} MB."]
     return "\n".join([*lines, "", report["limit"]])
 
 

@@ -35,6 +35,18 @@ def test_what_is_submitted_is_what_logits_gives(tiny: Path, engine: str) -> None
     np.testing.assert_allclose(np.concatenate([first(), second()]), network.logits(given), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("pictures", "batch", "expected"), [(None, 1, 1), (1, None, 1), (3, 8, 1), (None, 8, 4), (None, None, 8)]
+)
+def test_weights_are_laid_out_for_as_many_pictures_as_come_at_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, pictures: int | None, batch: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    network = load(tiny, pictures=pictures, batch=batch)
+    assert isinstance(network, backend.TorchBackend)
+    assert network._run.together == expected  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(("dtype", "agreement"), [("float32", 1.0), ("bfloat16", 0.97)])
 def test_real_pictures_keep_their_labels(weights: Path, images: Path, dtype: str, agreement: float) -> None:
     from PIL import Image

@@ -100,7 +100,7 @@ class TorchBackend:
     engine = "torch"
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False, pictures: int | None = None
+        self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False, batch: int | None = None
     ) -> None:
         import torch
 
@@ -117,7 +117,7 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, pictures, lambda: release(checkpoint))
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint))
         else:
             from vitcli.card import OnCard
 
@@ -162,9 +162,10 @@ def load(
     device: str,
     dtype: str,
     pictures: int | None,
+    batch: int | None = None,
     compile: Compile = "auto",
 ) -> Backend:
-    """A network ready to run. `pictures` is how many there are to classify, None for many.
+    """A network ready to run. `pictures` is how many there are to classify, `batch` how many at once; None for many.
 
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
@@ -173,7 +174,8 @@ def load(
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)
     compiled = choose_compile(compile, device, pictures)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, pictures)
+    at_once = min((count for count in (pictures, batch) if count), default=None)
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once)
 
 
 def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:

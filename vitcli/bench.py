@@ -185,11 +185,13 @@ def bench(
         for kind in settings.engines:
             if kind == "numpy" and (device != "cpu" or dtype != "float32"):
                 continue
-            network = backend.load(checkpoint, engine=kind, device=device, dtype=dtype, pictures=10**6)
-            remarks.extend(f"{warning}." for warning in network.warnings)
-            contenders += own(checkpoint, network, settings, batch, expected)
-            if kind == "torch" and "end to end" in settings.stages:
-                contenders.append(end_to_end(Classifier("", None, checkpoint, network), files, largest))
+            for size in settings.batches:  # each with a network laid out, or compiled, for it
+                network = backend.load(checkpoint, engine=kind, device=device, dtype=dtype, pictures=10**6, batch=size)
+                remarks.extend(f"{warning}." for warning in network.warnings)
+                if "forward" in settings.stages:
+                    contenders.append(own(checkpoint, network, batch[:size], expected))
+                if kind == "torch" and size == largest and "end to end" in settings.stages:
+                    contenders.append(end_to_end(Classifier("", None, checkpoint, network), files, size))
     said("Warming up ...")
     for contender in contenders:
         contender.run()
@@ -240,20 +242,13 @@ def before_the_network(checkpoint: Checkpoint, settings: Settings, files: Sequen
             yield Contender(Row(stage, "vit", None, 1, 0), run, len(few))
 
 
-def own(
-    checkpoint: Checkpoint, network: Backend, settings: Settings, batch: Pixels, expected: dict[int, Logits]
-) -> Iterator[Contender]:
+def own(checkpoint: Checkpoint, network: Backend, pixels: Pixels, expected: dict[int, Logits]) -> Contender:
     """The forward pass of one of vit's engines; the first, in float32, is what the others' logits are compared with."""
-    if "forward" not in settings.stages:
-        return
-    for size in settings.batches:
-        pixels = batch[:size]
-        logits = network.logits(pixels)
-        if network.dtype == "float32":
-            expected.setdefault(size, logits)
-        row = Row("forward", f"vit {network.engine}", network.dtype, size, 0, checkpoint.config.flops)
-        row = replace(row, difference=distance(logits, expected.get(size)))
-        yield forward(network, pixels, row)
+    size, logits = len(pixels), network.logits(pixels)
+    if network.dtype == "float32":
+        expected.setdefault(size, logits)
+    row = Row("forward", f"vit {network.engine}", network.dtype, size, 0, checkpoint.config.flops)
+    return forward(network, pixels, replace(row, difference=distance(logits, expected.get(size))))
 
 
 def forward(network: Backend, pixels: Pixels, row: Row) -> Contender:

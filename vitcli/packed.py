@@ -42,7 +42,7 @@ class OnCPU:
     A batch is cut into parts of a few pictures, and each thread takes a part through the whole network by itself. They
     never wait for each other, as threads that share every product do some hundred times a batch, which costs most where
     something else wants the cores. Fewer parts than threads share their products after all.
-    `pictures` is how many there are to classify, None for many.
+    `batch` is how many pictures come at once if that is known: the weights are laid out for that.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class OnCPU:
         model: ViT,
         preprocess: Preprocess,
         dtype: torch.dtype,
-        pictures: int | None = None,
+        batch: int | None = None,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.preprocess, self.dtype = model, preprocess, dtype
         self.threads = torch.get_num_threads()
         config = model.config
         picture = config.tokens * max(config.mlp_width, 3 * config.width) * dtype.itemsize
-        enough = max(1, min(ENOUGH, pictures or ENOUGH) // self.threads)
+        enough = max(1, min(ENOUGH, batch or ENOUGH) // self.threads)
         self.together = max(1, min(WIDEST // picture, enough))
         self.packed = pack(model, dtype, self.together, release)
         self.pool = ThreadPoolExecutor(self.threads, "network", initializer=torch.set_num_threads, initargs=(1,))

@@ -128,7 +128,7 @@ def table(report: Report) -> None:
         line("Differs: the largest difference of a logit from vit's own in float32.")
     if report.peak_memory is not None:
         card = f", {report.card_memory / 1e6:.0f} MB on the card" if report.card_memory else ""
-        line(f"Peak memory of vit alone: {report.peak_memory / 1e6:.0f} MB{card}.")
+        line(f"Peak memory of vit alone, a network for each row: {report.peak_memory / 1e6:.0f} MB{card}.")
     for remark in report.remarks:
         line(remark)
     line(report.limit)

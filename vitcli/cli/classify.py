@@ -91,7 +91,7 @@ def classify(
     )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    ) | {"compile": options.compile(compile)}
+    ) | {"compile": options.compile(compile), "batch": batch}
 
     def inputs() -> Iterator[Input]:
         return sources.inputs(
