@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def both(data: bytes, preprocess: Preprocess) -> tuple[np.ndarray[Any, Any], np.
     """The network's input [s s 3] decoded exactly, and fast."""
     exact, fast = load(data), load(data, decode="fast", at_least=preprocess.at_least)
     assert "fast decode" in fast.notes
-    return preprocess.resized(exact.image).astype(int), preprocess.resized(fast.image, fast.box).astype(int)
+    return preprocess.resized(exact.image).astype(int), preprocess.resized(fast.image, fast.reduced).astype(int)
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -81,8 +82,9 @@ def test_no_picture_becomes_smaller_than_the_margin(at_least: int) -> None:
         data = jpeg(Image.new("L", (short, short + 9)))
         picture = load(data, decode="fast", at_least=at_least)
         made = min(picture.image.size)
-        assert made == short if picture.notes == () else made >= FAST_MARGIN * at_least
-        assert (short >= 2 * FAST_MARGIN * at_least) == (picture.notes == ("fast decode",))
+        needed = math.ceil(FAST_MARGIN * at_least)
+        assert made == short if picture.notes == () else made >= needed
+        assert (short >= 2 * needed) == (picture.notes == ("fast decode",))
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -90,9 +92,10 @@ def test_the_size_is_the_whole_upright_pictures(orientation: int) -> None:
     picture = load(jpeg(stripes(1601, 1203), orientation), decode="fast", at_least=32)
     assert picture.size == (1601, 1203)
     assert picture.image.size == (201, 151)
-    assert picture.box is not None
-    left, top, right, bottom = picture.box
+    assert picture.reduced is not None
+    left, top, right, bottom = picture.reduced.box
     assert (right - left, bottom - top) == (1601 / 8, 1203 / 8)
+    assert picture.reduced.whole == (1601, 1203)
 
 
 def test_small_pictures_and_other_formats_are_decoded_exactly() -> None:
@@ -101,13 +104,13 @@ def test_small_pictures_and_other_formats_are_decoded_exactly() -> None:
     big.save(png, "PNG")
     for data, at_least in ((jpeg(big), 224), (png.getvalue(), 32), (jpeg(big), None)):
         picture = load(data, decode="fast", at_least=at_least)
-        assert (picture.notes, picture.box) == ((), None)
+        assert (picture.notes, picture.reduced) == ((), None)
         np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(load(data).image))
 
 
 def test_exact_decoding_is_the_default() -> None:
     picture = load(jpeg(stripes(1600, 1200)), at_least=32)
-    assert (picture.image.size, picture.notes, picture.box) == ((1600, 1200), (), None)
+    assert (picture.image.size, picture.notes, picture.reduced) == ((1600, 1200), (), None)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -151,5 +154,8 @@ def test_photographs_keep_their_labels(weights: Path, images: Path) -> None:
             data = jpeg(opened.convert("RGB").resize((2001 + number, 1503 + number)), subsampling=2)
         pairs.append(both(data, classifier.preprocess))
     exact, fast = (classifier.logits(np.stack(side).astype(np.uint8)) for side in zip(*pairs, strict=True))
-    np.testing.assert_array_equal(exact.argmax(1), fast.argmax(1))
+    second, best = np.sort(exact, axis=1)[:, -2:].T
+    clear = best - second > 0.1  # nobody can say which label is right in the others
+    assert clear.sum() >= 4
+    np.testing.assert_array_equal(exact.argmax(1)[clear], fast.argmax(1)[clear])
     assert np.abs(exact - fast).max() < 1

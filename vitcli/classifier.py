@@ -21,9 +21,9 @@ from vitcli.results import Label, Prediction
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vitcli.images import Box
     from vitcli.labels import Labels
     from vitcli.preprocess import Preprocess
+    from vitcli.reduced import Reduced
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Classifier:
         """The classes, by index."""
         return self.checkpoint.labels
 
-    def prepare(self, picture: Image.Image, box: Box | None = None) -> Pixels:
-        """Upright RGB picture, or the part of it in a `Picture.box` -> uint8 [s s 3]. Safe to call from threads."""
-        return self.preprocess.resized(picture, box)
+    def prepare(self, picture: Image.Image, reduced: Reduced | None = None) -> Pixels:
+        """Upright RGB picture, decoded smaller where `reduced` says so -> uint8 [s s 3]. Safe to call from threads."""
+        return self.preprocess.resized(picture, reduced)
 
     def logits(self, pixels: Pixels) -> Logits:
         """uint8 [b s s 3] -> float32 [b k]. Raises OutOfMemory when the batch does not fit."""

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -31,6 +31,7 @@ from vitcli.backend import Logits, Pixels
 from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory, PictureError
 from vitcli.images import MAX_PIXELS
+from vitcli.numpy_model import one_blas_thread
 from vitcli.results import Failure, Prediction, Result
 from vitcli.sources import Input
 
@@ -102,7 +103,8 @@ def stream(
     depth = 2 * meter.batch + meter.workers
     ahead = look_ahead(prepared, timed(inputs, meter), meter.workers, depth, give_way if on_cpu else None)
     begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
-    try:
+    # resizing a reduced picture is a matrix product; workers that each started threads for it would take twice as long
+    with closing(ahead), one_blas_thread():
         for group in groups(decoded(ahead, meter), meter):
             if stop():
                 break
@@ -112,8 +114,6 @@ def stream(
                 yield from results(classifier, group, finish(), topk)
         for group, finish in begun:
             yield from results(classifier, group, finish(), topk)
-    finally:
-        ahead.close()
 
 
 def look_ahead(
@@ -154,7 +154,7 @@ def prepare(
         source = given.file if given.file is not None else given.data or b""
         at_least = classifier.preprocess.at_least
         picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=at_least)
-        return Prepared(given.name, classifier.prepare(picture.image, picture.box), picture.size, picture.notes)
+        return Prepared(given.name, classifier.prepare(picture.image, picture.reduced), picture.size, picture.notes)
     except PictureError as error:
         return Failure(given.name, error.reason, str(error))
     except MemoryError:

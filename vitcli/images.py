@@ -26,21 +26,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, TypeAlias
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vitcli.errors import PictureError
+from vitcli.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
 # 0.8 GB; a file of a few kilobytes can claim any size, so what is larger is refused before a pixel is decoded.
 MAX_PIXELS = 16384 * 12288
 
-# `decode="fast"` leaves the shorter side at least this many times as large as resizing needs. Measured on pictures of
-# 4000 x 3000 pixels resized to 224: decoded at a quarter, pixels moved by 0.2 of 255 in the mean and logits by 0.1 in
-# the median; at an eighth (a margin of 1.5) by 0.6 and 0.26, in a quarter less time. See docs/decoding.md.
-FAST_MARGIN = 2
+# `decode="fast"` leaves the shorter side at least this many times as large as resizing needs: photographs of 12 million
+# pixels are then decoded at 1/8 for a network of 224 x 224. What that moves is in docs/decoding.md.
+FAST_MARGIN = 1.6
 
 _HEAD = 4096  # bytes read to tell formats apart
 
@@ -59,21 +59,17 @@ _UPRIGHT = {
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-Box: TypeAlias = tuple[float, float, float, float]
-
-
 @dataclass(frozen=True, slots=True)
 class Picture:
     """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller.
 
-    Decoded at 1/4, a width of 4001 becomes 1000.25: `image` then has 1001 columns, and `box` (left, top, right, bottom)
-    is the part of it that the picture fills, for `Preprocess.resized`. None is all of it.
+    `reduced` says how it was decoded smaller, for `Preprocess.resized`.
     """
 
     image: Image.Image
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
-    box: Box | None = None
+    reduced: Reduced | None = None
 
 
 class _Format(NamedTuple):
@@ -273,12 +269,12 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO's first picture is the photograph
         notes.append("first frame")
     size = image.size
-    box: Box | None = None
+    reduced: Reduced | None = None
     if at_least and image.format in ("JPEG", "MPO"):
-        needed = at_least * FAST_MARGIN
+        needed = math.ceil(at_least * FAST_MARGIN)
         if min(size) >= 2 * needed and (drafted := image.draft(None, (needed, needed))):
             notes.append("fast decode")
-            box = drafted[1]
+            reduced = Reduced(round(size[0] / drafted[1][2]), drafted[1])
     turned = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)  # Pillow turns TIFFs itself, and forgets it did
     image.load()
     if image.format == "HEIF":
@@ -291,10 +287,10 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
     if turned in _UPRIGHT:
         notes.append("rotated")
         if image.format not in ("TIFF", "HEIF"):
-            box = _turned(box, rgb.size, turned) if box else None
+            reduced = reduced and reduced._replace(box=_turned(reduced.box, rgb.size, turned))
             rgb = rgb.transpose(_UPRIGHT[turned])
             size = size if turned < 5 else size[::-1]
-    return Picture(rgb, size, tuple(notes), box)
+    return Picture(rgb, size, tuple(notes), reduced)
 
 
 def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:

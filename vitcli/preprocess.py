@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli.errors import CheckpointError
+from vitcli.reduced import resize
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vitcli.images import Box
+    from vitcli.reduced import Reduced
 
 Filter: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
@@ -147,15 +148,17 @@ class Preprocess:
 
     @property
     def at_least(self) -> int:
-        """Pixels the shorter side of a picture must have so that resizing never enlarges it."""
-        return self.resize
+        """Pixels the shorter side of a picture must have so that resizing never enlarges it.
 
-    def resized(self, picture: Image.Image, box: Box | None = None) -> npt.NDArray[np.uint8]:
-        """RGB picture of any size, or the part of it in a `Picture.box` -> uint8 [size size 3], contiguous."""
+        0 if no smaller picture will do, because resizing takes single pixels.
+        """
+        return self.resize if self.filter != "nearest" else 0
+
+    def resized(self, picture: Image.Image, reduced: Reduced | None = None) -> npt.NDArray[np.uint8]:
+        """RGB picture of any size, decoded smaller where `reduced` says so -> uint8 [size size 3], contiguous."""
         from PIL import Image
 
-        from_x, from_y, to_x, to_y = box or (0, 0, *picture.size)
-        width, height = to_x - from_x, to_y - from_y
+        width, height = reduced.whole if reduced else picture.size
         if self.fit == "squash":
             new_width = new_height = self.resize
         else:
@@ -164,15 +167,18 @@ class Preprocess:
             new_width, new_height = (int(self.resize * side / short) for side in (width, height))
         left, top = self._offset(new_width), self._offset(new_height)
         resample = Image.Resampling[self.filter.upper()]
-        if new_width * new_height > LARGEST_RESIZE:
+        if reduced or new_width * new_height > LARGEST_RESIZE:
             sx, sy = width / new_width, height / new_height
             x0, x1 = max(left, 0), min(left + self.size, new_width)
             y0, y1 = max(top, 0), min(top + self.size, new_height)
-            part = (from_x + x0 * sx, from_y + y0 * sy, from_x + x1 * sx, from_y + y1 * sy)
-            picture = picture.resize((x1 - x0, y1 - y0), resample, part)
+            if reduced:
+                part = resize(picture, reduced, (new_width, new_height), (x0, y0, x1, y1), self.filter)
+                picture = Image.fromarray(part)
+            else:
+                picture = picture.resize((x1 - x0, y1 - y0), resample, (x0 * sx, y0 * sy, x1 * sx, y1 * sy))
             left, top, new_width, new_height = left - x0, top - y0, x1 - x0, y1 - y0
-        elif box or picture.size != (new_width, new_height):
-            picture = picture.resize((new_width, new_height), resample, box)
+        elif picture.size != (new_width, new_height):
+            picture = picture.resize((new_width, new_height), resample)
         if (new_width, new_height) != (self.size, self.size):
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return np.array(picture)
