@@ -3,8 +3,8 @@
     python benchmarks/decode.py --model DIR_OR_NAME --photos FOLDER [--count 500] [--rounds 3] [--keep FOLDER] [...]
 
 Photographs of 12 million pixels are made from those in FOLDER, the same ones every time: a part of one at random,
-mirrored or not, enlarged to 4000 x 3000 (upright ones to 3000 x 4000), with the noise of a sensor, saved as JPEG of
-quality 90 to 95 with the colours at half resolution. Of every fifth, 1 to 15 rows and columns are cut off, as by
+mirrored or not, enlarged to 4000 x 3000 (upright ones to 3000 x 4000), with the noise of a sensor (--clean: without),
+saved as JPEG of quality 90 to 95 with the colours at half resolution. Of every fifth, 1 to 15 rows and columns are cut off, as by
 somebody who crops: its sides no longer divide by 4. 500 take 2 GB and some minutes to make; --keep keeps them for the
 next time. The photographs themselves are compared too, where they are large enough for fast decoding.
 
@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="where the made photographs stay, and are taken from if there")
+    parser.add_argument("--clean", action="store_true", help="no noise, which makes smaller files")
     options, others = parser.parse_known_args()
     vit = [str(Path(sys.executable).with_name("vit")), "classify", "--model", options.model, *others]
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary) / "photographs"
-        make(sorted(options.photos.glob("*.jpg")), folder, options.count)
+        make(sorted(options.photos.glob("*.jpg")), folder, options.count, options.clean)
         size = sum(file.stat().st_size for file in folder.iterdir())
         print(f"{options.count} photographs, {size / options.count / 1e6:.1f} MB each\n", flush=True)
 
@@ -72,7 +73,7 @@ def main() -> None:
         })  # fmt: skip
 
 
-def make(photos: list[Path], folder: Path, count: int) -> None:
+def make(photos: list[Path], folder: Path, count: int, clean: bool) -> None:
     """`count` large photographs in `folder`; those that are there already stay."""
     if not photos:
         sys.exit("There are no .jpg files in --photos.")
@@ -85,7 +86,7 @@ def make(photos: list[Path], folder: Path, count: int) -> None:
         if path.exists():
             return
         with Image.open(photos[number % len(photos)]) as photo:
-            image, quality = enlarged(photo.convert("RGB"), noise, number)
+            image, quality = enlarged(photo.convert("RGB"), None if clean else noise, number)
         part = path.with_suffix(".part")
         image.save(part, "JPEG", quality=quality, subsampling="4:2:0")
         part.replace(path)
@@ -94,7 +95,7 @@ def make(photos: list[Path], folder: Path, count: int) -> None:
         list(pool.map(save, range(count)))
 
 
-def enlarged(photo: Image.Image, noise: Image.Image, number: int) -> tuple[Image.Image, int]:
+def enlarged(photo: Image.Image, noise: Image.Image | None, number: int) -> tuple[Image.Image, int]:
     """A part of a photograph as a camera with 12 million pixels would have it, and the JPEG quality to save it with."""
     random = np.random.default_rng(number)
     size = (LONG, SHORT) if photo.width >= photo.height else (SHORT, LONG)
@@ -104,8 +105,9 @@ def enlarged(photo: Image.Image, noise: Image.Image, number: int) -> tuple[Image
     image = photo.resize(size, Image.Resampling.LANCZOS, (left, top, left + width, top + height))
     if random.integers(2):
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    shifted = ImageChops.offset(noise, *random.integers(LONG, size=2).tolist()).crop((0, 0, *size))
-    image = ImageChops.add(image, shifted, offset=-128)
+    left, top = random.integers(LONG, size=2).tolist()
+    if noise:
+        image = ImageChops.add(image, ImageChops.offset(noise, left, top).crop((0, 0, *size)), offset=-128)
     if number % 5 == 4:
         right, below = random.integers(1, 16, size=2).tolist()
         image = image.crop((0, 0, size[0] - right, size[1] - below))
