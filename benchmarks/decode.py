@@ -4,9 +4,9 @@
 
 Photographs of 12 million pixels are made from those in FOLDER, the same ones every time: a part of one at random,
 mirrored or not, enlarged to 4000 x 3000 (upright ones to 3000 x 4000), with the noise of a sensor (--clean: without),
-saved as JPEG of quality 90 to 95 with the colours at half resolution. Of every fifth, 1 to 15 rows and columns are cut off, as by
-somebody who crops: its sides no longer divide by 4. 500 take 2 GB and some minutes to make; --keep keeps them for the
-next time. The photographs themselves are compared too, where they are large enough for fast decoding.
+saved as JPEG of quality 90 to 95 with the colours at half resolution. Of every fifth, 1 to 15 rows and columns are cut
+off, as by somebody who crops: its sides no longer divide by 8. 500 take 2 GB and some minutes to make; --keep keeps
+them for the next time. The photographs themselves are compared too, where they are large enough for fast decoding.
 
 Other options go to `vit classify`, such as --dtype bfloat16. Prints seconds, processor seconds (they hardly depend on
 what else the machine does), how often the best label is the same, and how sure the network was where it is not.
