@@ -14,7 +14,7 @@ import vitcli
 PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
     "errors", "results", "config", "labels", "sources", "reduced", "images", "preprocess", "checkpoints", "catalog",
-    "hub", "writers", "convert", "numpy_model",
+    "hub", "writers", "convert", "blas", "numpy_model",
     "model", "packed", "card", "backend", "classifier", "engine", "report", "verify", "peers", "bench",
     "cli",
 ]  # fmt: skip

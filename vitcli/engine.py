@@ -28,10 +28,10 @@ import numpy as np
 
 from vitcli import images
 from vitcli.backend import Logits, Pixels
+from vitcli.blas import one_blas_thread
 from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory, PictureError
 from vitcli.images import MAX_PIXELS
-from vitcli.numpy_model import one_blas_thread
 from vitcli.results import Failure, Prediction, Result
 from vitcli.sources import Input
 

@@ -13,20 +13,17 @@ layers by columns and attention by rows.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from einops import rearrange, reduce, repeat
 
+from vitcli.blas import one_blas_thread, openblas
 from vitcli.config import Config
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -242,33 +239,3 @@ def gelu_tanh(x: Array) -> None:
         u += np.float32(1)
         u *= np.float32(0.5)
         y *= u
-
-
-@cache
-def openblas() -> ctypes.CDLL | None:
-    """The OpenBLAS that numpy's wheels bring along, None where numpy stands on something else."""
-    numpy = Path(np.__file__).parent
-    for folder in (numpy.with_name("numpy.libs"), numpy / ".dylibs"):
-        for file in folder.glob("libscipy_openblas64_*"):
-            try:
-                library = ctypes.CDLL(str(file))
-                library.scipy_openblas_get_num_threads64_, library.scipy_openblas_set_num_threads64_  # noqa: B018
-            except (OSError, AttributeError):
-                continue
-            return library
-    return None
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Let numpy's matrix products run in the thread that asks for them."""
-    blas = openblas()
-    if blas is None:
-        yield
-        return
-    before = blas.scipy_openblas_get_num_threads64_()
-    blas.scipy_openblas_set_num_threads64_(1)
-    try:
-        yield
-    finally:
-        blas.scipy_openblas_set_num_threads64_(before)
