@@ -94,7 +94,7 @@ def test_narrow_bands_are_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> N
     axis = Axis(3001, 224, 5, 219, 8, 0.0, 376)
     narrow = matrix(axis)
     bands.cache_clear()
-    monkeypatch.setattr(reduced, "BAND", 1000)
+    monkeypatch.setattr(reduced, "SPAN", 10_000)
     monkeypatch.setattr(reduced, "TAIL", 1000)
     np.testing.assert_allclose(narrow, matrix(axis), atol=2e-5)
     bands.cache_clear()

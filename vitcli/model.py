@@ -147,7 +147,7 @@ class ViT(nn.Module):
     def lower(self, dtype: torch.dtype) -> ViT:
         """Bring the weights to `dtype`, but for the last norm and the head, which stay as they are.
 
-        They take next to no time, and a logit of 10 in bfloat16 is one of 16 to the unit: near ties would be ties.
+        They take next to no time, and in bfloat16 logits around 10 come in steps of 1/16: near ties would be ties.
         """
         for part in (self.patch_embedding, self.blocks):
             part.to(dtype)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[np.float64]
 Box: TypeAlias = tuple[float, float, float, float]
 
-BAND = 32  # new pixels to a band
+SPAN = 64  # small pixels that a band moves on by
 TAIL = 8  # squares on either side of what a band covers: the spline's memory of anything further is below 1e-4
 
 
@@ -78,10 +78,8 @@ def resize(
     (width, height), scale = reduced.whole, reduced.scale
     across = Axis(width, new[0], part[0], part[2], scale, reduced.box[0], picture.width)
     down = Axis(height, new[1], part[1], part[3], scale, reduced.box[1], picture.height)
-    x = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C")
-    x = np.concatenate(
-        [x[:, :, band.out_of] @ band.weights.T for band in bands(across, filter)], axis=2
-    )  # c h w, new w
+    x = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C")  # c h w
+    x = np.concatenate([x[:, :, band.out_of] @ band.weights.T for band in bands(across, filter)], axis=2)
     x = np.concatenate([band.weights @ x[:, band.out_of] for band in bands(down, filter)], axis=1)
     return np.ascontiguousarray(np.rint(x).clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -89,9 +87,9 @@ def resize(
 @lru_cache(maxsize=64)
 def bands(axis: Axis, filter: str) -> tuple[Band, ...]:
     """The matrix [new small] of an axis, in bands."""
-    return tuple(
-        band(axis, filter, first, min(first + BAND, axis.last)) for first in range(axis.first, axis.last, BAND)
-    )
+    step = max(1, SPAN * axis.scale * axis.new // axis.pixels)
+    starts = range(axis.first, axis.last, step)
+    return tuple(band(axis, filter, first, min(first + step, axis.last)) for first in starts)
 
 
 def band(axis: Axis, filter: str, first: int, last: int) -> Band:
@@ -129,9 +127,9 @@ def band(axis: Axis, filter: str, first: int, last: int) -> Band:
     of_step = 6 * np.linalg.solve(equations, of_bend[:, 1:-1].T).T
     of_pixel[:, 1:] += of_step
     of_pixel[:, :-1] -= of_step
-    of_pixel[abs(of_pixel) < 1e-9] = (
-        0  # what a spline feels far away becomes denormal, and a product twenty times slower
-    )
+
+    # What is felt far away fades into denormal numbers, which make a product twenty times slower.
+    of_pixel[abs(of_pixel) < 1e-9] = 0
     return Band(slice(low, high), of_pixel.astype(np.float32))
 
 
