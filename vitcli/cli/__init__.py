@@ -76,7 +76,7 @@ for name, function, summary in (
 
 def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
-    # importing torch makes a million objects, none of them garbage; looking for some, over and over, takes a tenth of it
+    # importing torch makes a million objects, none of them garbage: looking for some over and over takes a tenth of it
     gc.set_threshold(100_000)
     debug = console.debugging()
     if debug:  # works anywhere on the line, not only before the command
