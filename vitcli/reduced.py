@@ -119,18 +119,24 @@ def band(axis: Axis, filter: str, first: int, last: int) -> Band:
         np.add.at(of_sum, (row, at - low), of_edge * near)
         np.add.at(of_bend, (row, at - low), of_edge * (near**3 - near) / 6)
 
-    # Sums and second derivatives, by the small pixels: the former add them up; the latter solve the natural spline's
-    # equations, bend[i-1] + 4 bend[i] + bend[i+1] = 6 (pixel[i] - pixel[i-1]).
+    # Sums and second derivatives, by the small pixels: the former add them up, the latter come of their differences.
     of_pixel = of_sum[:, :0:-1].cumsum(axis=1)[:, ::-1].copy()
-    inner = high - low - 1
-    equations = 4 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)
-    of_step = 6 * np.linalg.solve(equations, of_bend[:, 1:-1].T).T
+    of_step = of_bend[:, 1:-1] @ bends(high - low - 1)
     of_pixel[:, 1:] += of_step
     of_pixel[:, :-1] -= of_step
 
     # What is felt far away fades into denormal numbers, which make a product twenty times slower.
     of_pixel[abs(of_pixel) < 1e-9] = 0
     return Band(slice(low, high), of_pixel.astype(np.float32))
+
+
+@lru_cache(maxsize=16)
+def bends(knots: int) -> Array:
+    """A natural spline's second derivatives at its inner knots, by the steps between pixels there: [knots knots].
+
+    They solve bend[i-1] + 4 bend[i] + bend[i+1] = 6 (pixel[i] - pixel[i-1]).
+    """
+    return 6 * np.linalg.inv(4 * np.eye(knots) + np.eye(knots, k=1) + np.eye(knots, k=-1))
 
 
 def _box(x: Array) -> Array:
