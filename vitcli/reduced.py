@@ -136,9 +136,8 @@ def bends(knots: int) -> Array:
 
     They solve bend[i-1] + 4 bend[i] + bend[i+1] = 6 (pixel[i] - pixel[i-1]).
     """
-    equations: Array = 4 * np.eye(knots) + np.eye(knots, k=1) + np.eye(knots, k=-1)
-    found: Array = 6 * np.linalg.inv(equations)
-    return found
+    equations = 4 * np.eye(knots) + np.eye(knots, k=1) + np.eye(knots, k=-1)
+    return np.asarray(6 * np.linalg.inv(equations), np.float64)
 
 
 def _box(x: Array) -> Array:
