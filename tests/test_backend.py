@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitcli import backend, checkpoints
+from vitcli import backend, checkpoints, classifier, cli
 from vitcli.errors import DeviceError, OutOfMemory, UsageError
 
 
@@ -45,6 +46,23 @@ def test_weights_are_laid_out_for_as_many_pictures_as_come_at_once(
     network = load(tiny, pictures=pictures, batch=batch)
     assert isinstance(network, backend.TorchBackend)
     assert network._run.together == expected  # type: ignore[union-attr]
+
+
+def test_the_command_says_how_many_come_at_once(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: dict[str, Any] = {}
+
+    def loaded(_: object, **settings: Any) -> None:
+        said.update(settings)
+        raise DeviceError("No farther.")
+
+    monkeypatch.setattr(classifier, "load", loaded)
+    monkeypatch.setattr(sys, "argv", ["vit", "classify", str(tiny), "--model", str(tiny), "--batch", "3"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "No farther." in capsys.readouterr().err
+    assert said["batch"] == 3
 
 
 @pytest.mark.parametrize(("dtype", "agreement"), [("float32", 1.0), ("bfloat16", 0.97)])

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitcli
+from vitcli import engine
+from vitcli.blas import openblas
 from vitcli.classifier import Classifier
 from vitcli.engine import Meter, Network, Prepared, look_ahead, stream
 from vitcli.errors import OutOfMemory
@@ -194,3 +197,26 @@ def test_the_meter_tells_listing_decoding_and_the_network_apart(
     assert all(isinstance(result, Prediction) for result in results), results
     assert meter.decode >= 0.15
     assert meter.waited >= 0.1
+
+
+def test_workers_multiply_matrices_in_their_own_thread(
+    classifier: Classifier, pictures: list[Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = openblas()
+    if library is None:
+        pytest.skip("numpy stands on another BLAS")
+    before, seen = library.scipy_openblas_get_num_threads64_(), set()
+    prepare = engine.prepare
+
+    def watched(*given: Any) -> engine.Item:
+        seen.add(library.scipy_openblas_get_num_threads64_())
+        return prepare(*given)
+
+    monkeypatch.setattr(engine, "prepare", watched)
+    library.scipy_openblas_set_num_threads64_(2)
+    try:
+        list(stream(classifier, pictures))
+        assert seen == {1}
+        assert library.scipy_openblas_get_num_threads64_() == 2
+    finally:
+        library.scipy_openblas_set_num_threads64_(before)

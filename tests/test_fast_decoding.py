@@ -108,6 +108,14 @@ def test_small_pictures_and_other_formats_are_decoded_exactly() -> None:
         np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(load(data).image))
 
 
+def test_where_resizing_takes_single_pixels_they_are_the_whole_pictures() -> None:
+    preprocess = Preprocess(32, 32, filter="nearest")
+    data = jpeg(stripes(640, 480))
+    fast = load(data, decode="fast", at_least=preprocess.at_least)
+    assert fast.notes == ()
+    np.testing.assert_array_equal(preprocess.resized(fast.image, fast.reduced), preprocess.resized(load(data).image))
+
+
 def test_exact_decoding_is_the_default() -> None:
     picture = load(jpeg(stripes(1600, 1200)), at_least=32)
     assert (picture.image.size, picture.notes, picture.reduced) == ((1600, 1200), (), None)

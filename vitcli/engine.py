@@ -138,7 +138,7 @@ def look_ahead(
 
 
 def give_way() -> None:
-    """Let a worker run where the network leaves a core idle: its threads wait for each other at every layer."""
+    """Let a worker run where the network leaves a core idle: a batch waits for the last of the network's threads."""
     if sys.platform == "linux":  # elsewhere this would be the whole process's niceness
         with suppress(OSError):
             os.nice(10)
