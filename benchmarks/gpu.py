@@ -21,13 +21,15 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
-from vitcli import backend, bench, checkpoints, engine, hub, images, sources
+from vitcli import bench, checkpoints, hub, sources, streaming
 from vitcli.bench import Contender, Row
-from vitcli.card import OnCard
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
 from vitcli.errors import NotDownloaded
-from vitcli.model import ViT
+from vitcli.network import backend
+from vitcli.network.accelerator import OnCard
+from vitcli.network.model import ViT
+from vitcli.pictures import images
 from vitcli.sources import Input
 from vitcli.verify import Reference
 
@@ -151,11 +153,11 @@ def end_to_end(checkpoint: Checkpoint, files: list[bytes], batch: int, dtype: st
 
     rates = {
         f"decode and resize, {workers} threads": timed(
-            lambda: list(engine.look_ahead(read, many, workers, 2 * batch)), pictures
+            lambda: list(streaming.look_ahead(read, many, workers, 2 * batch)), pictures
         ),
         "network": timed(flying, FLYING * batch),
     }
-    whole = timed(lambda: list(engine.stream(classifier, given, batch=batch)), pictures)
+    whole = timed(lambda: list(streaming.stream(classifier, given, batch=batch)), pictures)
     print(f"from {pictures} JPEG files: {whole:.0f} img/s end to end")
     for stage, rate in rates.items():
         print(f"  {stage} alone: {rate:.0f} img/s")

@@ -158,8 +158,8 @@ def overlap(home: Path, small: list[object], given: argparse.Namespace) -> None:
     import numpy as np
 
     import vitcli
-    from vitcli.engine import BATCH_ON_CPU, Prepared, look_ahead, prepare, stream
     from vitcli.sources import inputs
+    from vitcli.streaming import BATCH_ON_CPU, Prepared, look_ahead, prepare, stream
 
     classifier = vitcli.load(os.environ["VIT_TEST_WEIGHTS"], device="cpu", engine="torch")
     given_inputs = list(inputs([str(Path(os.environ["VIT_TEST_IMAGES"]) / "labelled")]))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from vitcli import backend, checkpoints, classifier, cli
+from vitcli import checkpoints, classifier, cli
 from vitcli.errors import DeviceError, OutOfMemory, UsageError
+from vitcli.network import backend
 
 
 def load(folder: Path, **changes: Any) -> backend.Backend:
@@ -69,7 +70,7 @@ def test_the_command_says_how_many_come_at_once(
 def test_real_pictures_keep_their_labels(weights: Path, images: Path, dtype: str, agreement: float) -> None:
     from PIL import Image
 
-    from vitcli.model import ViT
+    from vitcli.network.model import ViT
 
     checkpoint = checkpoints.load(weights)
     files = sorted((images / "labelled" / "images").iterdir())[:40]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from vitcli import backend, bench, checkpoints
+from vitcli import bench, checkpoints
 from vitcli.bench import Row, Settings
 from vitcli.errors import UsageError
+from vitcli.network import backend
 
 ROOT = Path(__file__).parent.parent
 Vit = Callable[..., subprocess.CompletedProcess[str]]

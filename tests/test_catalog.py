@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from vitcli import catalog
-from vitcli.catalog import DEFAULT, MODELS, Model, close, find
 from vitcli.config import Config
+from vitcli.hub import catalog
+from vitcli.hub.catalog import DEFAULT, MODELS, Model, close, find
 
 EACH = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 
@@ -109,5 +109,5 @@ def test_the_command_lines_default_is_the_catalogs() -> None:
 
 
 def test_importing_it_imports_no_numbers() -> None:
-    code = "import sys, vitcli.catalog, vitcli.hub; print([m for m in ('numpy', 'torch', 'PIL') if m in sys.modules])"
+    code = "import sys, vitcli.hub.catalog; print([m for m in ('numpy', 'torch', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -28,9 +28,9 @@ from vitcli import checkpoints
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, LayoutError, UsageError
 from vitcli.labels import Labels
-from vitcli.model import ViT
-from vitcli.numpy_model import NumpyViT
-from vitcli.preprocess import FAMILIES, Preprocess
+from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT
+from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
 TINY: dict[str, Any] = dict(
     hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,

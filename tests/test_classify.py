@@ -16,11 +16,11 @@ from awkward import NAMES, READERS, awkward, encoded, mutated, noise, rows
 
 import vitcli
 from vitcli.cli import options
-from vitcli.engine import stream
-from vitcli.images import MAX_PIXELS
+from vitcli.pictures.images import MAX_PIXELS
 from vitcli.results import Failure
 from vitcli.sources import Input, inputs
 from vitcli.sources.counting import count, countable
+from vitcli.streaming import stream
 from vitcli.writers import WRITERS
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -13,8 +13,8 @@ import pytest
 from conftest import noise
 
 import vitcli
-from vitcli import backend
 from vitcli.config import Config
+from vitcli.network import backend
 
 B16, TI16 = Config.named("B/16").flops, Config.named("Ti/16").flops
 
@@ -36,7 +36,7 @@ def test_one_picture_on_a_cpu_imports_neither_torch_nor_anything_else_heavy(
     tiny: Path, picture: Path, format: str
 ) -> None:
     modules, _ = imported("classify", picture, "--model", tiny, "--device", "cpu", "--format", format)
-    assert "vitcli.numpy_model" in modules
+    assert "vitcli.network.numpy_model" in modules
     assert modules.isdisjoint(HEAVY)
 
 
@@ -52,7 +52,7 @@ def test_torch_can_be_asked_for_and_gives_the_same_scores(tiny: Path, picture: P
     common = ("classify", picture, "--model", tiny, "--device", "cpu", "--format", "jsonl")
     modules, theirs = imported(*common, "--engine", "torch")
     assert "torch" in modules
-    assert "vitcli.numpy_model" not in modules
+    assert "vitcli.network.numpy_model" not in modules
     _, ours = imported(*common, "--engine", "numpy")
     ours, theirs = (json.loads(text)["top"] for text in (ours, theirs))
     assert [label["index"] for label in ours] == [label["index"] for label in theirs]
@@ -135,6 +135,6 @@ def test_an_accelerator_goes_before_numpy_unless_the_cpu_is_asked_for(
 
 
 def test_looking_for_an_accelerator_does_not_import_torch() -> None:
-    code = "import sys; from vitcli import backend; backend.accelerator_likely(); print('torch' in sys.modules)"
+    code = "import sys; from vitcli.network import backend; backend.accelerator_likely(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout == "False\n"

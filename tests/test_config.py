@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vitcli.config import SIZES, Config
-from vitcli.model import ViT
+from vitcli.network.model import ViT
 
 VARIANTS = {
     "the default": {},

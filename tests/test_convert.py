@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracles import weights_of
-from vitcli import checkpoints, convert
-from vitcli.checkpoints import Checkpoint
+from vitcli import checkpoints
+from vitcli.checkpoints import Checkpoint, convert
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, OutputError, UsageError
 from vitcli.labels import Labels
-from vitcli.model import ViT
-from vitcli.preprocess import FAMILIES, FILTERS, Preprocess
+from vitcli.network.model import ViT
+from vitcli.pictures.preprocess import FAMILIES, FILTERS, Preprocess
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
 

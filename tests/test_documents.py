@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from vitcli import catalog
 from vitcli.cli import app, options
+from vitcli.hub import catalog
 from vitcli.writers import WRITERS
 
 ROOT = Path(__file__).parents[1]

@@ -20,8 +20,8 @@ from PIL import Image
 from vitcli.classifier import Classifier
 from vitcli.classifier import load as load_classifier
 from vitcli.errors import PictureError
-from vitcli.images import FAST_MARGIN, load
-from vitcli.preprocess import FAMILIES, Preprocess
+from vitcli.pictures.images import FAST_MARGIN, load
+from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
 Vit = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from vitcli import backend, checkpoints
-from vitcli.card import OnCard, fuse
-from vitcli.model import ViT
+from vitcli import checkpoints
+from vitcli.network import backend
+from vitcli.network.accelerator import OnCard, fuse
+from vitcli.network.model import ViT
 
 NO_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card here")
 

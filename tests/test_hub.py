@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.hub_server import Hub, git_sha1, sha256
-from vitcli import catalog
 from vitcli import hub as vit_hub
 from vitcli.errors import HubError, NotDownloaded, NotFound
+from vitcli.hub import catalog
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB; nothing here reads them as tensors
 FILES = {

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vitcli import images
 from vitcli.errors import PictureError
-from vitcli.images import load, upright
+from vitcli.pictures import images
+from vitcli.pictures.images import load, upright
 
 
 def gradient(width: int = 96, height: int = 64) -> Image.Image:
@@ -456,7 +456,7 @@ def test_only_the_decoder_that_is_needed_is_imported(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(PLAIN, "JPEG"))
     program = (
-        "import sys; from pathlib import Path; from vitcli.images import load; load(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from vitcli.pictures.images import load; load(Path(sys.argv[1]));"
         "print(*(name for name in sys.modules if name.endswith('ImagePlugin') or name == 'torch'))"
     )
     run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from conftest import save_reference
 from safetensors.numpy import load_file, save_file
 
 from tests.oracles import weights_of
-from vitcli import catalog
+from vitcli.hub import catalog
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -38,8 +38,8 @@ def record(vit: Vit, *args: object, **options: Any) -> dict[str, Any]:
 
 def test_the_default_models_shape_is_named_in_one_line(vit: Vit, tmp_path: Path) -> None:
     """The full-size header over a hole in a file: nothing but the header can have been read in this time and memory."""
+    from vitcli.checkpoints.convert import AXES, hub_config, hub_name
     from vitcli.config import Config
-    from vitcli.convert import AXES, hub_config, hub_name
     from vitcli.labels import Labels
 
     config = Config()

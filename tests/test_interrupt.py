@@ -18,7 +18,7 @@ COUNT = 60
 # The command, with a decoder that says when it comes to `30slow.png` and then takes as long as it is told to.
 SLOW = """
 import os, sys, time
-from vitcli import images
+from vitcli.pictures import images
 from vitcli.cli import main
 load = images.load
 def slowly(source, **options):

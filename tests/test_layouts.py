@@ -14,8 +14,8 @@ from vitcli import checkpoints
 from vitcli.checkpoints import LAYOUTS, Checkpoint, Layout
 from vitcli.checkpoints.rules import spelled_out
 from vitcli.config import Config
-from vitcli.model import ViT
-from vitcli.numpy_model import NumpyViT
+from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT
 
 TIMM = [
     "plain", "safetensors", "wrapped", "lightning", "averaged", "flat_patches", "pre_logits", "mean_fc_norm",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.hub_server import Hub
-from vitcli.catalog import MODELS
+from vitcli.hub.catalog import MODELS
 
 Vit = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vitcli
-from vitcli.blas import one_blas_thread, openblas
 from vitcli.config import Config
-from vitcli.model import ViT
-from vitcli.numpy_model import NumpyViT, gelu_exact, gelu_tanh
+from vitcli.network.blas import one_blas_thread, openblas
+from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT, gelu_exact, gelu_tanh
 
 
 @st.composite

@@ -17,9 +17,9 @@ from PIL import Image
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from vitcli import preprocess
 from vitcli.errors import CheckpointError
-from vitcli.preprocess import FAMILIES, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from vitcli.pictures import preprocess
+from vitcli.pictures.preprocess import FAMILIES, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 ORACLES = Path(sys.prefix) / "oracles"
 

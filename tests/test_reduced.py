@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitcli import reduced
-from vitcli.reduced import KERNELS, Axis, Reduced, bands, resize
+from vitcli.pictures import reduced
+from vitcli.pictures.reduced import KERNELS, Axis, Reduced, bands, resize
 
 Array = np.ndarray[Any, Any]
 

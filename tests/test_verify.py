@@ -17,9 +17,10 @@ from conftest import noise, save_reference
 from PIL import Image
 
 from tests.oracles import weights_of
-from vitcli import catalog, checkpoints, verify
+from vitcli import checkpoints, verify
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, MissingExtra
+from vitcli.hub import catalog
 from vitcli.verify import GOLDEN, Comparison, Golden, Reference
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]

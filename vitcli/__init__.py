@@ -13,30 +13,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vitcli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier as Classifier
     from vitcli.classifier import load as load
     from vitcli.config import Config as Config
-    from vitcli.engine import stream as stream
     from vitcli.errors import VitError as VitError
-    from vitcli.model import ViT as ViT
-    from vitcli.preprocess import Preprocess as Preprocess
+    from vitcli.network.model import ViT as ViT
+    from vitcli.pictures.preprocess import Preprocess as Preprocess
     from vitcli.results import Failure as Failure
     from vitcli.results import Label as Label
     from vitcli.results import Prediction as Prediction
+    from vitcli.streaming import stream as stream
 
 _HOME = {
     "load": "classifier",
     "Classifier": "classifier",
-    "stream": "engine",
+    "stream": "streaming",
     "Prediction": "results",
     "Failure": "results",
     "Label": "results",
     "Config": "config",
-    "ViT": "model",
-    "Preprocess": "preprocess",
+    "ViT": "network.model",
+    "Preprocess": "pictures.preprocess",
     "VitError": "errors",
 }
 

@@ -11,19 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitcli import __version__, backend, catalog, checkpoints, images
-from vitcli.backend import Backend, Compile, Engine, Logits, Pixels
+from vitcli import checkpoints
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, PictureError
-from vitcli.hub import resolve
+from vitcli.hub import catalog, resolve
+from vitcli.network import backend
+from vitcli.network.backend import Backend, Compile, Engine, Logits, Pixels
+from vitcli.pictures import images
 from vitcli.results import Label, Prediction
+from vitcli.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vitcli.labels import Labels
-    from vitcli.preprocess import Preprocess
-    from vitcli.reduced import Reduced
+    from vitcli.pictures.preprocess import Preprocess
+    from vitcli.pictures.reduced import Reduced
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from vitcli.classifier import Classifier
-from vitcli.engine import Meter
 from vitcli.errors import OutputError
 from vitcli.results import Failure, Result
+from vitcli.streaming import Meter
 
 SHOWN = 10  # failures that are listed
 

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitcli import backend, checkpoints, convert
-from vitcli.backend import Engine, Logits
-from vitcli.checkpoints import Checkpoint
+from vitcli import checkpoints
+from vitcli.checkpoints import Checkpoint, convert
 from vitcli.errors import CheckpointError, MissingExtra
-from vitcli.preprocess import Preprocess
+from vitcli.network import backend
+from vitcli.network.backend import Engine, Logits
+from vitcli.pictures.preprocess import Preprocess
 
 TOLERANCE = 1e-4  # of float32 logits; a wrong LayerNorm epsilon moves them by 7e-4
 TOP = 5

@@ -27,7 +27,7 @@ from vitcli.checkpoints.settings import Settings, default_of, scored
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, UsageError
 from vitcli.labels import Labels
-from vitcli.preprocess import Preprocess
+from vitcli.pictures.preprocess import Preprocess
 
 __all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.labels import Activation, Labels
-from vitcli.preprocess import FAMILIES, Preprocess
+from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
 MAX_JSON = 16 * 2**20  # bytes: ImageNet-21k's labels take one or two
 

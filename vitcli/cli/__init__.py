@@ -35,7 +35,7 @@ app = typer.Typer(
 def version(wanted: bool) -> None:
     """Print the version and stop."""
     if wanted:
-        from vitcli import __version__
+        from vitcli.version import __version__
 
         typer.echo(f"vit {__version__}")
         raise typer.Exit

@@ -72,12 +72,13 @@ def classify(
     vit classify photos/ -o labels.jsonl --resume
     vit classify photos/ --format json | jq '.results[].top[0].label'
     """
-    from vitcli import backend, sources, writers
-    from vitcli.engine import stream
+    from vitcli import sources, writers
     from vitcli.errors import UsageError
-    from vitcli.images import MAX_PIXELS
+    from vitcli.network import backend
+    from vitcli.pictures.images import MAX_PIXELS
     from vitcli.report import FailureLog, Report
     from vitcli.sources.counting import count, countable
+    from vitcli.streaming import stream
     from vitcli.writers.table import Table
 
     kind = writers.writer_for(format, output)  # a wrong setting is said before any weights are read

@@ -38,8 +38,8 @@ def convert(
     vit convert model.pth my-vit/model.safetensors --labels names.txt
     """
     from vitcli import checkpoints, hub
-    from vitcli.convert import architecture
-    from vitcli.convert import convert as rewrite
+    from vitcli.checkpoints.convert import architecture
+    from vitcli.checkpoints.convert import convert as rewrite
 
     _, path, _ = hub.resolve(model)
     chosen = options.checkpoint(

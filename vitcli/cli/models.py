@@ -10,7 +10,7 @@ import typer
 from vitcli.cli import console
 
 if TYPE_CHECKING:
-    from vitcli.catalog import Model
+    from vitcli.hub.catalog import Model
 
 
 class Format(str, Enum):
@@ -34,8 +34,9 @@ def models(
     vit models
     vit models --format json | jq -r '.[] | select(.top1 > 85) | .name'
     """
-    from vitcli import catalog, hub
+    from vitcli import hub
     from vitcli.errors import NotDownloaded
+    from vitcli.hub import catalog
 
     def path(model: Model) -> str | None:
         try:

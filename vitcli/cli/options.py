@@ -232,7 +232,7 @@ def checkpoint(
     """The options above as `checkpoints.load` takes them. Raises UsageError for a value that it does not know."""
     from vitcli.errors import UsageError
     from vitcli.labels import Labels
-    from vitcli.preprocess import FAMILIES
+    from vitcli.pictures.preprocess import FAMILIES
 
     if preprocess is not None and preprocess not in FAMILIES:
         raise UsageError(f"--preprocess {preprocess!r} is not one of {', '.join(FAMILIES)}.")

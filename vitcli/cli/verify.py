@@ -52,8 +52,10 @@ def verify(
 
     Needs transformers: pip install 'vitcli[verify]'. It never fetches.
     """
-    from vitcli import backend, checkpoints, hub, images, sources
+    from vitcli import checkpoints, hub, sources
     from vitcli.errors import PictureError
+    from vitcli.network import backend
+    from vitcli.pictures import images
     from vitcli.verify import TOLERANCE, Reference, synthetic
     from vitcli.verify import verify as compare
 

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from vitcli.errors import UsageError
 from vitcli.sources.folders import Walk, walk
-from vitcli.sources.given import (
+from vitcli.sources.input import (
     MAX_BYTES,
     PICTURES,
     Input,

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from vitcli.sources.folders import Walk, looks_like_picture
-from vitcli.sources.given import MARK, Input, failed, is_picture, refused
+from vitcli.sources.input import MARK, Input, failed, is_picture, refused
 
 MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, times, owners
 EXTENSIONS = (

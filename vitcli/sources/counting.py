@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 
-from vitcli.sources.given import MARK, Input, is_archive, is_url
+from vitcli.sources.input import MARK, Input, is_archive, is_url
 from vitcli.sources.lists import is_pattern
 
 PART = 500  # inputs between two rests

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from vitcli.sources.given import Input, is_picture, not_a_file, refused
+from vitcli.sources.input import Input, is_picture, not_a_file, refused
 
 # A folder is read this many names at a time, and each such part is sorted: so up to 10,000 entries come out in natural
 # order as a whole, and a folder of ten million gives its first rows at once and never is a list. The order of the

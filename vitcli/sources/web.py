@@ -9,8 +9,8 @@ import urllib.request
 from email.message import Message
 from typing import IO
 
-from vitcli import __version__
-from vitcli.sources.given import Input, failed, is_url
+from vitcli.sources.input import Input, failed, is_url
+from vitcli.version import __version__
 
 SILENCE = 20.0  # seconds without an answer or a byte
 PATIENCE = 120.0  # seconds for the whole of a picture

@@ -26,12 +26,12 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from vitcli import images
-from vitcli.backend import Logits, Pixels
-from vitcli.blas import one_blas_thread
 from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory, PictureError
-from vitcli.images import MAX_PIXELS
+from vitcli.network.backend import Logits, Pixels
+from vitcli.network.blas import one_blas_thread
+from vitcli.pictures import images
+from vitcli.pictures.images import MAX_PIXELS
 from vitcli.results import Failure, Prediction, Result
 from vitcli.sources import Input
 

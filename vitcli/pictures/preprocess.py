@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli.errors import CheckpointError
-from vitcli.reduced import resize
+from vitcli.pictures.reduced import resize
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vitcli.reduced import Reduced
+    from vitcli.pictures.reduced import Reduced
 
 Filter: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 

@@ -22,8 +22,8 @@ from vitcli.checkpoints import Checkpoint
 from vitcli.errors import DeviceError, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
-    from vitcli.card import OnCard
-    from vitcli.packed import OnCPU
+    from vitcli.network.accelerator import OnCard
+    from vitcli.network.cpu import OnCPU
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -74,7 +74,7 @@ class NumpyBackend:
     warnings: tuple[str, ...] = ()
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        from vitcli.numpy_model import NumpyViT
+        from vitcli.network.numpy_model import NumpyViT
 
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
@@ -104,14 +104,14 @@ class TorchBackend:
     ) -> None:
         import torch
 
-        from vitcli.model import ViT
+        from vitcli.network.model import ViT
 
         self.device, self.dtype = device, dtype
         self.warnings: tuple[str, ...] = ()
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         self._run: OnCPU | OnCard
         if device == "cpu":
-            from vitcli.packed import OnCPU
+            from vitcli.network.cpu import OnCPU
 
             if not hardware_has(dtype):
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
@@ -119,7 +119,7 @@ class TorchBackend:
                 torch.set_num_threads(processors())
             self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint))
         else:
-            from vitcli.card import OnCard
+            from vitcli.network.accelerator import OnCard
 
             self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
             release(checkpoint)

@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vitcli import __version__, catalog
 from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable, UsageError
+from vitcli.hub import catalog
+from vitcli.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -23,7 +23,7 @@ from vitcli.checkpoints.files import Array
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, OutputError, UsageError
 from vitcli.labels import Labels
-from vitcli.preprocess import FILTERS, Preprocess
+from vitcli.pictures.preprocess import FILTERS, Preprocess
 
 HUB = next(layout for layout in LAYOUTS if layout.name == "transformers")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from vitcli import packed
 from vitcli.config import Config
-from vitcli.model import ViT
-from vitcli.packed import OnCPU, PackedLinear, pack
-from vitcli.preprocess import Preprocess
+from vitcli.network import cpu
+from vitcli.network.cpu import OnCPU, PackedLinear, pack
+from vitcli.network.model import ViT
+from vitcli.pictures.preprocess import Preprocess
 
 SMALL = dict(image_size=32, patch_size=8, width=48, depth=3, heads=3, head_width=16, mlp_width=96, classes=10)
 PREPROCESS = Preprocess(size=32, resize=32)
@@ -101,7 +101,7 @@ def test_a_torch_without_the_operators_runs_the_plain_network(monkeypatch: pytes
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_a_batch_in_parts_gives_every_picture_its_own_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "WIDEST", 2 * 17 * 144 * 4)
+    monkeypatch.setattr(cpu, "WIDEST", 2 * 17 * 144 * 4)
     run = OnCPU(network(), PREPROCESS, torch.float32)
     assert run.together == 2
     given = pixels(count)
@@ -120,11 +120,11 @@ def test_weights_are_released_block_by_block() -> None:
 def test_mkl_s_form_gives_the_plain_logits_for_every_number_of_pictures(
     changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "mkl_is_faster", lambda layer: True)
-    monkeypatch.setattr(packed, "ENOUGH", 2)
+    monkeypatch.setattr(cpu, "mkl_is_faster", lambda layer: True)
+    monkeypatch.setattr(cpu, "ENOUGH", 2)
     plain = network(**changes)
     run = OnCPU(copy.deepcopy(plain), PREPROCESS, torch.float32)
-    assert any(isinstance(module, packed.MKLLinear) for module in run.model.modules())
+    assert any(isinstance(module, cpu.MKLLinear) for module in run.model.modules())
     given = pixels(5)  # two pairs, and one over
     expected = plain(torch.from_numpy(PREPROCESS.normalised(given))).numpy()
     np.testing.assert_allclose(run(given), expected, atol=1e-4 * abs(expected).max())
@@ -133,12 +133,12 @@ def test_mkl_s_form_gives_the_plain_logits_for_every_number_of_pictures(
 def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
     wide, narrow = torch.nn.Linear(768, 768), torch.nn.Linear(192, 192)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    monkeypatch.setattr(packed, "intel", lambda: True)
-    assert packed.mkl_is_faster(wide)
-    assert not packed.mkl_is_faster(narrow)
-    assert not packed.mkl_is_faster(wide.bfloat16())
-    monkeypatch.setattr(packed, "intel", lambda: False)
-    assert not packed.mkl_is_faster(torch.nn.Linear(768, 768))
+    monkeypatch.setattr(cpu, "intel", lambda: True)
+    assert cpu.mkl_is_faster(wide)
+    assert not cpu.mkl_is_faster(narrow)
+    assert not cpu.mkl_is_faster(wide.bfloat16())
+    monkeypatch.setattr(cpu, "intel", lambda: False)
+    assert not cpu.mkl_is_faster(torch.nn.Linear(768, 768))
 
 
 @pytest.mark.parametrize("count", [4, 5, 6, 8, 11])
@@ -157,7 +157,7 @@ def test_threads_that_take_parts_each_give_every_picture_its_own_row() -> None:
     try:
         run = OnCPU(network(), PREPROCESS, torch.float32)
         assert run.threads == 3
-        assert run.together == packed.ENOUGH // 3
+        assert run.together == cpu.ENOUGH // 3
         given = pixels(20)
         logits = run(given)
         one_by_one = np.concatenate([run.part(given[i : i + 1]) for i in range(20)])

@@ -24,17 +24,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitcli import __version__, backend, engine, images
-from vitcli.backend import Backend, Engine, Logits, Pixels
+from vitcli import streaming
+from vitcli.bench.peers import PEERS, Network
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
 from vitcli.config import Config
 from vitcli.errors import PictureError, UsageError
 from vitcli.labels import Labels
-from vitcli.peers import PEERS, Network
-from vitcli.preprocess import HALF, Preprocess
+from vitcli.network import backend
+from vitcli.network.backend import Backend, Engine, Logits, Pixels
+from vitcli.pictures import images
+from vitcli.pictures.preprocess import HALF, Preprocess
 from vitcli.sources import Input
 from vitcli.verify import Reference
+from vitcli.version import __version__
 
 STAGES = ("decode", "preprocess", "forward", "end to end")
 SQUARE = 2048  # rows and columns of the matrices whose product is tried for the ceiling
@@ -299,7 +302,7 @@ def end_to_end(classifier: Classifier, files: Sequence[bytes], batch: int) -> Co
     given = [Input(f"{i}.jpg", data=files[i % len(files)]) for i in range(count)]
     flops = classifier.checkpoint.config.flops
     row = Row("end to end", f"vit {classifier.backend.engine}", classifier.backend.dtype, batch, 0, flops)
-    return Contender(row, lambda: list(engine.stream(classifier, given, batch=batch)), count)
+    return Contender(row, lambda: list(streaming.stream(classifier, given, batch=batch)), count)
 
 
 def matrix_products(config: Config, device: str, dtype: str, batch: int) -> list[Contender]:
@@ -307,7 +310,7 @@ def matrix_products(config: Config, device: str, dtype: str, batch: int) -> list
     import torch
     from torch.nn import functional
 
-    from vitcli.packed import PackedLinear
+    from vitcli.network.cpu import PackedLinear
 
     kind, found = getattr(torch, dtype), []
 

@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from vitcli.errors import PictureError
-from vitcli.reduced import Box, Reduced
+from vitcli.pictures.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
 # 0.8 GB; a file of a few kilobytes can claim any size, so what is larger is refused before a pixel is decoded.

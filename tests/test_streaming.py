@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitcli
-from vitcli import engine
-from vitcli.blas import openblas
+from vitcli import streaming
 from vitcli.classifier import Classifier
-from vitcli.engine import Meter, Network, Prepared, look_ahead, stream
 from vitcli.errors import OutOfMemory
+from vitcli.network.blas import openblas
 from vitcli.results import Failure, Prediction
 from vitcli.sources import Input, inputs
+from vitcli.streaming import Meter, Network, Prepared, look_ahead, stream
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_failures_neither_wait_for_a_picture_nor_pile_up(classifier: Classifier)
 def test_whatever_decoding_raises_is_that_inputs_failure(
     classifier: Classifier, pictures: list[Input], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vitcli import images
+    from vitcli.pictures import images
 
     load = images.load
     raised = iter([RuntimeError("a bug"), SystemExit(3), MemoryError(), RecursionError()])
@@ -206,13 +206,13 @@ def test_workers_multiply_matrices_in_their_own_thread(
     if library is None:
         pytest.skip("numpy stands on another BLAS")
     before, seen = library.scipy_openblas_get_num_threads64_(), set()
-    prepare = engine.prepare
+    prepare = streaming.prepare
 
-    def watched(*given: Any) -> engine.Item:
+    def watched(*given: Any) -> streaming.Item:
         seen.add(library.scipy_openblas_get_num_threads64_())
         return prepare(*given)
 
-    monkeypatch.setattr(engine, "prepare", watched)
+    monkeypatch.setattr(streaming, "prepare", watched)
     library.scipy_openblas_set_num_threads64_(2)
     try:
         list(stream(classifier, pictures))

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange, reduce, repeat
 
-from vitcli.blas import one_blas_thread, openblas
 from vitcli.config import Config
+from vitcli.network.blas import one_blas_thread, openblas
 
 Array: TypeAlias = npt.NDArray[np.float32]
 

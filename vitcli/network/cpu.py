@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vitcli.model import Block, PatchEmbedding, ViT
-from vitcli.preprocess import Preprocess
+from vitcli.network.model import Block, PatchEmbedding, ViT
+from vitcli.pictures.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]

@@ -17,8 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitcli.model import Attention, Block, ViT
-from vitcli.preprocess import Preprocess
+from vitcli.network.model import Attention, Block, ViT
+from vitcli.pictures.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
