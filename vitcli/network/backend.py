@@ -53,11 +53,15 @@ WORTH_COMPILING = 20_000
 
 
 class Backend(Protocol):
-    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know."""
+    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know.
+
+    `repeatable` says that a picture's row is the same, to the bit, whatever batch it is in.
+    """
 
     engine: str
     device: str
     dtype: str
+    repeatable: bool
     warnings: tuple[str, ...]
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
@@ -73,9 +77,12 @@ class NumpyBackend:
     engine, device, dtype = "numpy", "cpu", "float32"
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, repeatable: bool = False) -> None:
         from vitcli.network.numpy_model import NumpyViT
 
+        self.repeatable = repeatable
+        # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
+        self._together = 1 if repeatable else 4
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
 
@@ -87,8 +94,8 @@ class NumpyBackend:
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
         try:
-            # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
-            parts = [pixels[start : start + 4] for start in range(0, len(pixels) or 1, 4)]
+            size = self._together
+            parts = [pixels[start : start + size] for start in range(0, len(pixels) or 1, size)]
             return np.concatenate([self._model(self._normalised(part)) for part in parts])
         except MemoryError as error:
             raise OutOfMemory(f"A batch of {len(pixels)} pictures does not fit in memory.") from error
@@ -100,13 +107,20 @@ class TorchBackend:
     engine = "torch"
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False, batch: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dtype: str,
+        compiled: bool = False,
+        batch: int | None = None,
+        repeatable: bool = False,
     ) -> None:
         import torch
 
         from vitcli.network.model import ViT
 
         self.device, self.dtype = device, dtype
+        self.repeatable = repeatable and device == "cpu"  # on a card, batches of one size do it
         self.warnings: tuple[str, ...] = ()
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         self._run: OnCPU | OnCard
@@ -117,7 +131,9 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint))
+            self._run = OnCPU(
+                network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint), repeatable
+            )
         else:
             from vitcli.network.accelerator import OnCard
 
@@ -164,18 +180,24 @@ def load(
     pictures: int | None,
     batch: int | None = None,
     compile: Compile = "auto",
+    repeatable: bool = False,
 ) -> Backend:
     """A network ready to run. `pictures` is how many there are to classify, `batch` how many at once; None for many.
 
+    Which engine is chosen, and how a CPU computes, depends on `pictures`. Not so for a `repeatable` one: there a
+    picture's row depends on the picture, the weights, the settings and the machine, to the bit.
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
-    if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
-        return NumpyBackend(checkpoint)
+    known = None if repeatable else pictures
+    if compile != "on" and choose_engine(engine, device, dtype, known, checkpoint.config.flops) == "numpy":
+        return NumpyBackend(checkpoint, repeatable)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)
-    compiled = choose_compile(compile, device, pictures)
-    at_once = min((count for count in (pictures, batch) if count), default=None)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once)
+    if repeatable and compile == "auto":
+        compile = "off"  # auto goes by the number of pictures, and compiled kernels round otherwise
+    compiled = choose_compile(compile, device, known)
+    at_once = min((count for count in (known, batch) if count), default=None)
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once, repeatable)
 
 
 def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:
