@@ -130,15 +130,6 @@ def test_one_processor_allowed_is_one_processor_used() -> None:
         os.sched_setaffinity(0, before)
 
 
-def test_a_mapped_checkpoint_can_be_read_again_after_its_release(tiny: Path) -> None:
-    checkpoint = checkpoints.load(tiny)
-    before = {name: tensor.copy() for name, tensor in checkpoint.tensors.items()}
-    assert any(backend.mapping(tensor) is not None for tensor in checkpoint.tensors.values())
-    backend.release(checkpoint)
-    for name, tensor in checkpoint.tensors.items():
-        np.testing.assert_array_equal(tensor, before[name])
-
-
 def test_memory_that_runs_out_is_one_error_of_ours(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load(tiny)
     assert isinstance(network, backend.TorchBackend)

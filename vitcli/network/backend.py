@@ -7,7 +7,6 @@ Nothing here imports torch until a device or an engine of torch's is asked for.
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -117,12 +116,12 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint))
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.release)
         else:
             from vitcli.network.accelerator import OnCard
 
             self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
-            release(checkpoint)
+            checkpoint.release()
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
         """Start on a batch. An accelerator goes on by itself: submit the next batch before waiting for this one."""
@@ -302,23 +301,3 @@ def siblings(cpu: int) -> str:
         return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
     except OSError:
         return str(cpu)
-
-
-def release(checkpoint: Checkpoint) -> None:
-    """Take a memory-mapped checkpoint's pages out of this process; whoever reads a tensor again gets them back.
-
-    Its weights would otherwise count twice once they are packed or on a card. Nobody writes to them.
-    """
-    maps = {id(found): found for array in checkpoint.tensors.values() if (found := mapping(array)) is not None}
-    for found in maps.values():
-        if hasattr(found, "madvise"):  # not on Windows
-            found.madvise(mmap.MADV_DONTNEED)
-
-
-def mapping(array: npt.NDArray[Any]) -> mmap.mmap | None:
-    """The mapped file that an array is a view of, if any."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    owner = owner.obj if isinstance(owner, memoryview) else owner
-    return owner if isinstance(owner, mmap.mmap) else None
