@@ -74,6 +74,12 @@ class Checkpoint:
         """Names of tensors that hold NaN or infinity. Reads every weight."""
         return [name for name, tensor in self.tensors.items() if not _finite(tensor)]
 
+    def headless(self) -> Checkpoint:
+        """The same network without its classification head, which gives features [b d] instead of logits [b k]."""
+        config = replace(self.config, classes=0)
+        tensors = {name: self.tensors[name] for name in config.tensors()}
+        return replace(self, config=config, tensors=tensors, labels=Labels.unnamed(0))
+
     def release(self) -> None:
         """Take the mapped files' pages out of this process; whoever reads a tensor again gets them back.
 

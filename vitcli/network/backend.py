@@ -1,6 +1,7 @@
 """Where the network runs: devices, dtypes, and the two engines that take uint8 [b h w c] to float32 logits [b k].
 
 torch serves accelerators and long jobs; numpy serves a few pictures on a CPU, done before torch would be imported.
+A network without a head gives features [b d] where others give logits.
 Nothing here imports torch until a device or an engine of torch's is asked for.
 """
 

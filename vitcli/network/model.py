@@ -104,7 +104,7 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
 
 
 class ViT(nn.Module):
-    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k]."""
+    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k], or features [b d] without a head."""
 
     class_token: nn.Parameter | None
     distillation_token: nn.Parameter | None
@@ -128,9 +128,9 @@ class ViT(nn.Module):
         self.positions = nn.Parameter(nn.init.trunc_normal_(positions, std=0.02))
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, config.norm_eps, device=device)
-        self.head = nn.Linear(d, config.classes, device=device)
+        self.head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
         if config.distillation_token:
-            self.distillation_head = nn.Linear(d, config.classes, device=device)
+            self.distillation_head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
 
     @classmethod
     def from_tensors(cls, config: Config, tensors: Mapping[str, np.ndarray]) -> ViT:
@@ -195,7 +195,10 @@ class ViT(nn.Module):
         return self.norm(x) if self.config.pooled_norm else x
 
     def classify(self, x: Tensor) -> Tensor:
-        """The head; DeiT's two heads are averaged, as its authors do at inference."""
+        """The head; DeiT's two heads are averaged, as its authors do at inference.
+
+        Without a head (no classes) the features themselves, of DeiT the mean of its two tokens (timm's `pre_logits`).
+        """
         if self.config.distillation_token:
             x = (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
         else:

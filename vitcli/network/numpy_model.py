@@ -34,7 +34,7 @@ MOST_THREADS = 8  # more would get slices too thin to be worth waking up for
 
 
 class NumpyViT:
-    """A whole Vision Transformer: normalised pixels [b c H W] float32 -> logits [b k] float32."""
+    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k] or, without a head, features [b d]."""
 
     def __init__(self, config: Config, tensors: Mapping[str, Array], threads: int = 1) -> None:
         self.config = config
@@ -136,7 +136,9 @@ class NumpyViT:
         return self.layer_norm(x, "norm") if self.config.pooled_norm else x
 
     def classify(self, x: Array) -> Array:
-        """The head; DeiT's two heads are averaged, as its authors do at inference."""
+        """The head; DeiT's two heads are averaged, as its authors do at inference. Without a head, as in `model.py`."""
+        if not self.config.classes:
+            return reduce(x, "b t d -> b d", "mean") if self.config.distillation_token else x
         if self.config.distillation_token:
             return (self.linear(x[:, 0], "head") + self.linear(x[:, 1], "distillation_head")) * np.float32(0.5)
         return self.linear(x, "head")
