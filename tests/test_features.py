@@ -14,12 +14,14 @@ from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher, DeiT
 from vitcli import checkpoints
 from vitcli.config import Config
 from vitcli.network import backend
+from vitcli.network.accelerator import OnCard
 from vitcli.network.model import ViT
 
 TINY: dict[str, Any] = dict(
     hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
     num_labels=7,
 )  # fmt: skip
+ENGINES = ["plain", "torch", "numpy", "accelerator"]
 VARIANTS: list[dict[str, Any]] = [{}, {"hidden_act": "gelu_pytorch_tanh"}, {"layer_norm_eps": 1e-3}]
 
 
@@ -49,15 +51,17 @@ def hidden_states(kind: Any, folder: Path, given: np.ndarray) -> np.ndarray:
 def features(folder: Path, engine: str, given: np.ndarray) -> np.ndarray:
     """Those of one of our engines, "plain" being torch without packed layers: [b d]."""
     headless = checkpoints.load(folder).headless()
+    network = ViT.from_tensors(headless.config, headless.tensors)
     if engine == "plain":
-        network = ViT.from_tensors(headless.config, headless.tensors)
         with torch.inference_mode():
             return network(torch.from_numpy(headless.preprocess.normalised(given))).numpy()
+    if engine == "accelerator":  # on the CPU: what differs is fused layers and normalising beside the network
+        return OnCard(network, headless.preprocess, compiled=False).submit(given)()
     settings: dict[str, Any] = {"engine": engine, "device": "cpu", "dtype": "float32", "pictures": None}
     return backend.load(headless, **settings).logits(given)
 
 
-@pytest.mark.parametrize("engine", ["plain", "torch", "numpy"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_features_are_the_references_class_token(tmp_path: Path, changes: dict[str, Any], engine: str) -> None:
     folder = save_reference(tmp_path, **(TINY | changes))
@@ -67,7 +71,7 @@ def test_features_are_the_references_class_token(tmp_path: Path, changes: dict[s
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("engine", ["plain", "torch", "numpy"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_features_of_a_distilled_model_are_the_mean_of_the_references_two_tokens(tmp_path: Path, engine: str) -> None:
     folder = save_distilled(tmp_path)
     expected = hidden_states(DeiTModel, folder, pictures())[:, :2].mean(axis=1)
