@@ -23,7 +23,8 @@ PREPROCESS = Preprocess(size=32, resize=32)
 HAS_PACKING = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 VARIANTS = [
     {}, {"gelu": "tanh"}, {"qkv_bias": False}, {"pooling": "mean"}, {"layer_scale": True}, {"patch_norms": True},
-    {"distillation_token": True}, {"attention_out": False, "heads": 1, "head_width": 48},
+    {"distillation_token": True}, {"classes": 0}, {"classes": 0, "distillation_token": True},
+    {"attention_out": False, "heads": 1, "head_width": 48},
 ]  # fmt: skip
 
 

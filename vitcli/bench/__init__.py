@@ -31,7 +31,7 @@ from vitcli.classifier import Classifier
 from vitcli.config import Config
 from vitcli.errors import PictureError, UsageError
 from vitcli.labels import Labels
-from vitcli.network import backend
+from vitcli.network import backend, hardware
 from vitcli.network.backend import Backend, Engine, Logits, Pixels
 from vitcli.pictures import images
 from vitcli.pictures.preprocess import HALF, Preprocess
@@ -135,7 +135,7 @@ class Settings:
         """Raises UsageError for a stage, an engine, a dtype or a peer that is not one."""
         for what, given, known in (
             ("--stages", self.stages, STAGES), ("--engines", self.engines, ("torch", "numpy")),
-            ("--dtypes", self.dtypes, backend.DTYPES), ("--against", self.against, tuple(PEERS)),
+            ("--dtypes", self.dtypes, hardware.DTYPES), ("--against", self.against, tuple(PEERS)),
         ):  # fmt: skip
             if wrong := [name for name in given if name not in known]:
                 raise UsageError(f"{what} {wrong[0]!r} is not one of {', '.join(known)}.")
@@ -175,7 +175,7 @@ def bench(
     `pictures` are files as bytes (without any, some are made up); `said` hears what is being done, for a person who
     waits. Raises MissingExtra for a peer that is not installed, and what `backend.load` raises.
     """
-    device = backend.choose_device(settings.device)
+    device = hardware.choose_device(settings.device)
     remarks = [] if pictures else ["The pictures were made up: 640x480 JPEG files."]
     files = list(pictures) or made_up()
     dtypes = settings.dtypes or default_dtypes(device)
@@ -376,8 +376,8 @@ def limit(rows: Sequence[Row], device: str, cores: int) -> str:
 def default_dtypes(device: str) -> tuple[str, ...]:
     """What is worth measuring here: the default, and what else the hardware has."""
     if device == "cpu":
-        return ("float32", "bfloat16") if backend.hardware_has("bfloat16") else ("float32",)
-    return (backend.choose_dtype("auto", device),)
+        return ("float32", "bfloat16") if hardware.hardware_has("bfloat16") else ("float32",)
+    return (hardware.choose_dtype("auto", device),)
 
 
 def prepared(checkpoint: Checkpoint, files: Sequence[bytes], count: int) -> Pixels:
@@ -445,11 +445,11 @@ def machine(device: str) -> dict[str, Any]:
     """What this machine is, as far as a stranger needs it to read the figures."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, Any] = {"processor": processor(), "cores": backend.processors(), "system": platform.platform()}
+    found: dict[str, Any] = {"processor": processor(), "cores": hardware.processors(), "system": platform.platform()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory_bytes"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if device != "cpu":
-        found["accelerator"] = backend.describe_device(device)
+        found["accelerator"] = hardware.describe_device(device)
     found["versions"] = {"vit": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "pillow", "transformers", "onnxruntime", "openvino"):
         with contextlib.suppress(PackageNotFoundError):

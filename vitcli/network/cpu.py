@@ -57,7 +57,7 @@ class OnCPU:
         preprocess: Preprocess,
         dtype: torch.dtype,
         batch: int | None = None,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], None] | None = None,
         repeatable: bool = False,
     ) -> None:
         self.model, self.preprocess, self.dtype, self.repeatable = model, preprocess, dtype, repeatable
@@ -161,7 +161,7 @@ class MKLLinear(nn.Module):
 
 
 @torch.inference_mode()
-def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] = lambda: None) -> int:
+def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] | None = None) -> int:
     """`model.lower` on the CPU with the linear layers packed; says how many could be.
 
     `together` is how many pictures usually go through at once: the tiles are chosen for that. Each plain weight is let
@@ -180,7 +180,8 @@ def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], No
             if packer.replace(part.mlp, "fc1", rows, then=part.mlp.gelu):
                 part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
             packer.replace(part.mlp, "fc2", rows)
-        release()
+        if release:
+            release()
     model.lower(dtype)
     return packer.done
 
