@@ -484,18 +484,42 @@ def test_an_output_of_someone_else_is_not_resumed(name: str, tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_two_runs_do_not_write_to_one_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(path, **options | {"timeout": 0.05}))
+@pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}], ids=str)
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("name", WRITERS)
+def test_two_runs_do_not_write_to_one_output(name: str, rows: int, options: dict[str, bool], tmp_path: Path) -> None:
+    if name == "table" and "resume" in options:
+        return
     path = tmp_path / f"out.{name}"
-    with open_output(path, None, HEADER) as out:
-        out.write(ok("a"))
+    with open_output(path, name, HEADER) as out:
+        for _ in range(rows):
+            out.write(ok("a"))
         out.flush()
-        with pytest.raises(OutputError, match="Another run"):
-            open_output(path, None, HEADER, Options(resume=True))
+        before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(OutputError, match="Another run is writing to"):
+            open_output(path, name, HEADER, Options(**options))
+        with pytest.raises(OutputError, match="Another run is writing to"):
+            open_output(path, "csv", HEADER, Options(**options))  # in whatever format
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
         out.write(ok("b"))
-    assert len(read(path)) == 2
+    if name != "table":
+        assert len(read(path)) == rows + 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_output_is_free_again_after_a_run_an_error_and_a_refusal(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{name}"
+    with open_output(path, name, HEADER) as out:
+        out.write(ok("a"))
+    with pytest.raises(OutputError, match="exists already"):
+        open_output(path, name, HEADER)
+    with pytest.raises(RuntimeError), open_output(path, name, HEADER, Options(force=True)):
+        raise RuntimeError
+    with open_output(path, name, HEADER, Options(force=True)) as out, pytest.raises(AttributeError):
+        out.write(None)  # type: ignore[arg-type]
+    with open_output(path, name, HEADER, Options(force=True)) as out:
+        out.write(ok("b"))
+    assert not list(tmp_path.glob("*.vit-lock"))
 
 
 @pytest.mark.parametrize("name", ["jsonl", "json", "csv"])

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import UsageError
-from vitcli.writers.base import Format, Options, Output, explained
+from vitcli.writers.base import Format, Options, Output, explained, regular
+from vitcli.writers.lock import Lock
 from vitcli.writers.parquet import Parquet
 from vitcli.writers.sqlite import Sqlite
 from vitcli.writers.table import Table
@@ -50,4 +51,14 @@ def open_output(
     if path is None and options.resume:
         raise UsageError("--resume needs an output file: name it with -o.")
     with explained(path):
-        return kind.open(path, header, options)
+        target = regular(path) if path is not None else None
+        if path is None or target is None:
+            return kind.open(path, header, options)
+        lock = Lock(path, target)  # before anything is removed, overwritten or cut
+        try:
+            out = kind.open(path, header, options)
+        except BaseException:
+            lock.release()
+            raise
+        out.release = lock.release
+        return out

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +77,7 @@ class Output(ABC):
         self.waiting = 0  # rows not flushed
         self.flushed_at = time.monotonic()
         self.done = False  # closed, or given up after an error
+        self.release: Callable[[], None] = lambda: None  # called once, when it is done
 
     @abstractmethod
     def add(self, result: Result) -> None:
@@ -139,6 +140,7 @@ class Output(ABC):
         with self.guarded():
             self.finish()
         self.done = True
+        self.release()
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -147,9 +149,11 @@ class Output(ABC):
             with explained(self.path, self.advice):
                 yield
         except BaseException:
-            self.done = True
-            with contextlib.suppress(OSError, sqlite3.Error):
-                self.abandon()
+            if not self.done:
+                self.done = True
+                with contextlib.suppress(OSError, sqlite3.Error):
+                    self.abandon()
+                self.release()
             raise
 
     def __enter__(self: Self) -> Self:
