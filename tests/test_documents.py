@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -13,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import vitcli
 from vitcli.checkpoints.settings import POOLINGS
 from vitcli.cli import COMMANDS, app, options
 from vitcli.hub import catalog
@@ -54,6 +56,21 @@ def test_the_summary_of_a_command_costs_no_import_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert all(summary in done.stdout for _, summary in COMMANDS.values())
+
+
+def test_python_minus_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "vitcli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"vit {vitcli.__version__}\n"
+
+
+def test_the_oldest_python_is_the_same_wherever_it_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    assert project["tool"]["mypy"]["python_version"] == oldest
+    assert project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    for name in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        assert f"Python {oldest} or newer" in (ROOT / name).read_text(encoding="utf-8"), name
+    assert f'"{oldest}"' in (ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("option", "table"), [
