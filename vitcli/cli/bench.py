@@ -52,8 +52,9 @@ def bench(
     Peers need their packages: pip install 'vitcli[bench]'.
     """
     from vitcli import sources
-    from vitcli.bench import Settings, readable
     from vitcli.bench import bench as measure
+    from vitcli.bench.contenders import Settings
+    from vitcli.bench.material import readable
     from vitcli.errors import UsageError
 
     def listed(given: str | None) -> tuple[str, ...]:
@@ -81,7 +82,7 @@ def bench(
 def weights(model: str, size: str | None) -> Checkpoint:
     """The model's weights; random ones when a size was asked for, or when nobody chose and the default is not here."""
     from vitcli import checkpoints, hub
-    from vitcli.bench import random_checkpoint
+    from vitcli.bench.material import random_checkpoint
     from vitcli.errors import NotDownloaded
 
     if size is not None:
