@@ -1,4 +1,4 @@
-# Every target sets itself up: a fresh machine needs Python 3.10 or newer and make, nothing else.
+# Every target sets itself up: a fresh machine needs Python 3.11 or newer and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

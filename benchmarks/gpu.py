@@ -21,8 +21,9 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
-from vitcli import bench, checkpoints, hub, sources, streaming
-from vitcli.bench import Contender, Row
+from vitcli import checkpoints, hub, sources, streaming
+from vitcli.bench import machine, material
+from vitcli.bench.contenders import Contender, Row, matrix_products
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
 from vitcli.errors import NotDownloaded
@@ -52,20 +53,21 @@ def main() -> None:
         checkpoint = checkpoints.load(hub.resolve(given.model)[1])
     except NotDownloaded:
         print(f"{given.model} is not here: random weights of ViT-B/16.")
-        checkpoint = bench.random_checkpoint("B/16")
+        checkpoint = material.random_checkpoint("B/16")
     card = torch.cuda.get_device_properties("cuda")
     print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB; torch {torch.__version__}, CUDA {torch.version.cuda}; "
-          f"{bench.processor()}, {hardware.processors()} cores; {checkpoint.config.name}, {given.dtype}\n")  # fmt: skip
+          f"{machine.processor()}, {hardware.processors()} cores; "
+          f"{checkpoint.config.name}, {given.dtype}\n")  # fmt: skip
     for batch in map(int, given.batch.split(",")):
         forward(checkpoint, batch, given.dtype, given.repeats)
-    files = bench.readable(sources.inputs([given.files])) if given.files else bench.made_up()
+    files = material.readable(sources.inputs([given.files])) if given.files else material.made_up()
     end_to_end(checkpoint, files, int(given.batch.split(",")[-1]), given.dtype, given.pictures)
 
 
 def forward(checkpoint: Checkpoint, batch: int, dtype: str, repeats: int) -> None:
     """The network alone, at one batch size."""
     kind, flops = getattr(torch, dtype), checkpoint.config.flops
-    pixels = bench.prepared(checkpoint, bench.made_up(), batch)
+    pixels = material.prepared(checkpoint, material.made_up(), batch)
     on_card = torch.from_numpy(pixels).cuda()
     normalised = torch.from_numpy(checkpoint.preprocess.normalised(pixels)).to("cuda", kind)
     contenders: list[Contender] = []
@@ -101,7 +103,7 @@ def forward(checkpoint: Checkpoint, batch: int, dtype: str, repeats: int) -> Non
     contender("transformers eager, on the card", lambda: reference(normalised).logits, batch)
     compiled = torch.compile(copy.deepcopy(reference), dynamic=False)
     contender("transformers compiled, on the card", lambda: compiled(normalised).logits, batch)
-    products = bench.matrix_products(checkpoint.config, "cuda", dtype, batch)
+    products = matrix_products(checkpoint.config, "cuda", dtype, batch)
     for _ in range(repeats):
         for each in (*products, *contenders):
             each.turn()
@@ -142,7 +144,7 @@ def end_to_end(checkpoint: Checkpoint, files: list[bytes], batch: int, dtype: st
     def read(data: bytes) -> object:
         return checkpoint.preprocess.resized(images.load(data).image)
 
-    pixels = bench.prepared(checkpoint, files, batch)
+    pixels = material.prepared(checkpoint, files, batch)
     network.logits(pixels)  # compiled now, not on the clock
     many = list(islice(cycle(files), pictures))
     given = [Input(f"{i}.jpg", data=data) for i, data in enumerate(many)]

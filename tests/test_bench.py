@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vitcli import bench, checkpoints
-from vitcli.bench import Row, Settings
+from vitcli.bench import contenders, material
+from vitcli.bench.contenders import Row, Settings
 from vitcli.errors import UsageError
 from vitcli.network import backend
 
@@ -21,7 +22,7 @@ Vit = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "SQUARE", 64)
+    monkeypatch.setattr(contenders, "SQUARE", 64)
 
 
 @pytest.mark.usefixtures("small_matrices")
@@ -35,7 +36,7 @@ def test_every_stage_engine_dtype_and_batch_has_its_row(tiny: Path) -> None:
         ("vit torch", "float32", 1), ("vit torch", "float32", 3), ("vit numpy", "float32", 1),
         ("vit numpy", "float32", 3), ("vit torch", "bfloat16", 1), ("vit torch", "bfloat16", 3),
     }  # fmt: skip
-    assert {row[0] for row in found} == set(bench.STAGES)
+    assert {row[0] for row in found} == set(contenders.STAGES)
     assert set(report.ceilings) == {"float32", "bfloat16"}
     assert all(row.seconds > 0 for row in report.rows)
     assert report.peak_memory is None or report.peak_memory > 2**20
@@ -102,9 +103,9 @@ def test_without_all_stages_nothing_is_claimed() -> None:
 
 
 def test_random_weights_run_in_every_engine() -> None:
-    checkpoint = bench.random_checkpoint("Ti/32")
+    checkpoint = material.random_checkpoint("Ti/32")
     assert {name: tensor.shape for name, tensor in checkpoint.tensors.items()} == checkpoint.config.tensors()
-    pixels = bench.prepared(checkpoint, bench.made_up(2), 3)
+    pixels = material.prepared(checkpoint, material.made_up(2), 3)
     logits = [
         backend.load(checkpoint, engine=engine, device="cpu", dtype="auto", pictures=None).logits(pixels)
         for engine in ("numpy", "torch")
@@ -112,7 +113,7 @@ def test_random_weights_run_in_every_engine() -> None:
     assert abs(logits[0] - logits[1]).max() < 1e-4
     assert logits[0].std() > 0
     with pytest.raises(UsageError, match="--size"):
-        bench.random_checkpoint("XXL/16")
+        material.random_checkpoint("XXL/16")
 
 
 @pytest.mark.slow

@@ -50,11 +50,11 @@ def test_classify_takes_them_all(vit: Vit, oracles: Path, picture: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("option", "value", "message"), [
-    ("--preprocess", "keras", "--preprocess 'keras' is not one of hf, timm, deit, torchvision, hf-deit."),
+    ("--preprocess", "keras", "'keras' is not one of 'hf', 'timm', 'deit', 'torchvision', 'hf-deit'."),
     ("--image-size", "50", "--image-size 50 is no multiple of the patch size 16"),
     ("--heads", "5", "--heads 5 does not divide the width of attention, 32."),
-    ("--pooling", "max", "--pooling 'max' is not one of cls, mean."),
-    ("--engine", "jax", "--engine 'jax' is not one of auto, numpy, torch."),
+    ("--pooling", "max", "'max' is not one of 'cls', 'mean'."),
+    ("--engine", "jax", "'jax' is not one of 'auto', 'numpy', 'torch'."),
 ])  # fmt: skip
 def test_what_cannot_be_meant_is_wrong_usage(
     vit: Vit, tiny: Path, picture: Path, option: str, value: str, message: str
@@ -132,7 +132,7 @@ def test_both_engines_take_another_size(tiny: Path) -> None:
     ["models", "--format", "json"],
 ])  # fmt: skip
 def test_commands_start_without_pydantic(tiny: Path, picture: Path, arguments: list[str]) -> None:
-    """It would be fetched to convert text to text; its import takes longer than that of typer."""
+    """Typer 0.29 converts values with it; its import takes half as long as all else, so 0.28 is pinned."""
     given = [a.format(tiny=tiny, picture=picture) for a in arguments]
     code = (
         f"import sys; sys.argv = ['vit', *{given!r}]; import vitcli.cli\n"
@@ -145,12 +145,14 @@ def test_commands_start_without_pydantic(tiny: Path, picture: Path, arguments: l
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--topk", "0"], "greater than or equal to"),
-    (["--topk", "x"], "valid integer"),
-    (["--image-size", "-5"], "greater than or equal to"),
+    (["--topk", "0"], "'--topk'"),
+    (["--topk", "x"], "'--topk'"),
+    (["--image-size", "-5"], "'--image-size'"),
     (["--labels", "nowhere.txt"], "does not exist"),
 ])  # fmt: skip
-def test_values_that_need_a_look_still_get_typers(vit: Vit, picture: Path, arguments: list[str], message: str) -> None:
+def test_a_value_of_the_wrong_kind_is_refused_by_the_options_name(
+    vit: Vit, picture: Path, arguments: list[str], message: str
+) -> None:
     done = vit("classify", picture, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in " ".join(done.stderr.replace("│", " ").split())

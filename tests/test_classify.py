@@ -21,7 +21,6 @@ from vitcli.results import Failure
 from vitcli.sources import Input, inputs
 from vitcli.sources.counting import count, countable
 from vitcli.streaming import stream
-from vitcli.writers import WRITERS
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
 REASON = re.compile("[a-z_]+")
@@ -227,10 +226,6 @@ def test_settings_that_cannot_be_meant_are_said(vit: Vit, small: list[object], g
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_formats_in_the_help_are_those_there_are() -> None:
-    assert options.FORMATS.split("|") == list(WRITERS)
 
 
 def test_only_what_can_be_listed_twice_is_counted_for_the_progress_bar(folder: Path) -> None:

@@ -18,7 +18,7 @@ from vitcli.network import backend
 
 B16, TI16 = Config.named("B/16").flops, Config.named("Ti/16").flops
 
-# What a run over a few pictures must not wait for. (pydantic: typer's way of converting values.)
+# What a run over a few pictures must not wait for. (pydantic: how typer 0.29 converts values.)
 HEAVY = {"torch", "transformers", "huggingface_hub", "safetensors", "pydantic", "pyarrow", "sympy", "numpy.testing"}
 
 

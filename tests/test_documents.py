@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from vitcli.cli import app, options
+import vitcli
+from vitcli.checkpoints.settings import POOLINGS
+from vitcli.cli import COMMANDS, app, options
 from vitcli.hub import catalog
+from vitcli.network import backend, hardware
+from vitcli.pictures.preprocess import FAMILIES
 from vitcli.writers import WRITERS
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +35,53 @@ def test_every_command_has_help_an_example_and_a_place_in_the_readme(name: str) 
     assert f"vit {name}" in README, f"the README does not show vit {name}"
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{name} {parameter.opts} has no help"
+
+
+@pytest.mark.parametrize("name", [None, *GROUP.commands])
+def test_help_speaks_to_a_person_and_names_no_python_type(name: str | None) -> None:
+    """Angle brackets hold choices only: no <int range>, <list[str]> or <path>, and nothing of typer's own libraries."""
+    done = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "100"}, prog_name="vit")
+    assert done.exit_code == 0
+    for inside in re.findall(r"<([^<>]*)>", done.output):
+        assert re.fullmatch(r"[\w-]+(\|[\w-]+)+", inside), inside
+    assert not re.search(r"list\[|Literal|Annotated|pydantic|\bNone\b", done.output)
+
+
+def test_the_summary_of_a_command_costs_no_import_of_it() -> None:
+    code = (
+        "import sys; sys.argv = ['vit', '--help']; from vitcli.cli import COMMANDS, main\n"
+        "try: main()\n"
+        "finally: print([p for p, _ in COMMANDS.values() if p.partition(':')[0] in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert all(summary in done.stdout for _, summary in COMMANDS.values())
+
+
+def test_python_minus_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "vitcli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"vit {vitcli.__version__}\n"
+
+
+def test_the_oldest_python_is_the_same_wherever_it_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    assert project["tool"]["mypy"]["python_version"] == oldest
+    assert project["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    for name in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        assert f"Python {oldest} or newer" in (ROOT / name).read_text(encoding="utf-8"), name
+    assert f'"{oldest}"' in (ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("option", "table"), [
+    (options.RowFormat, WRITERS), (options.Preprocess, FAMILIES), (options.Dtype, ("auto", *hardware.DTYPES)),
+    (options.Engine, get_args(backend.Engine)), (options.Compile, get_args(backend.Compile)),
+    (options.Pooling, dict.fromkeys(POOLINGS.values())),
+])  # fmt: skip
+def test_the_choices_of_an_option_are_the_rows_of_its_table(option: Any, table: Iterable[str]) -> None:
+    kind = get_args(option)[0]
+    spelled = get_args(kind) if get_origin(kind) is Literal else get_args(get_args(kind)[0])
+    assert sorted(spelled) == sorted(table)
 
 
 def test_every_option_the_readme_shows_exists() -> None:

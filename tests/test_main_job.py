@@ -98,10 +98,10 @@ def test_without_weights_the_way_to_get_them_is_said(vit: Vit, picture: Path) ->
     ("options", "status", "says"),
     [
         (["--model", "no/such/folder/here"], 2, "no such file or folder"),
-        (["--format", "xml"], 2, "no format 'xml'"),
+        (["--format", "xml"], 2, "'xml' is not one of 'table', 'json'"),
         (["--device", "tpu"], 2, "not one of auto, cpu"),
         (["--device", "cuda"], 1, "--device cpu"),
-        (["--dtype", "float8"], 2, "not one of auto, float32"),
+        (["--dtype", "float8"], 2, "not one of 'auto', 'float32'"),
         (["--engine", "numpy", "--dtype", "bfloat16"], 2, "float32"),
         (["--topk", "0"], 2, "topk"),
         (["--no-such-option"], 2, "No such option"),

@@ -1,6 +1,6 @@
 """The `vit` command: the app, and the one place where errors become a sentence and an exit status.
 
-Importing this costs what typer and rich cost: commands import what they need when they run.
+Importing this costs what typer costs: a command is imported when it is run, and imports what it needs itself.
 """
 
 from __future__ import annotations
@@ -12,19 +12,30 @@ from typing import Annotated
 import typer
 
 from vitcli.cli import console
-from vitcli.cli.bench import bench
-from vitcli.cli.classify import classify
-from vitcli.cli.convert import convert
-from vitcli.cli.download import download_weights
-from vitcli.cli.group import Command, Group
-from vitcli.cli.inspect import inspect
-from vitcli.cli.models import models
-from vitcli.cli.verify import verify
+from vitcli.cli.group import Group
 from vitcli.errors import VitError
+
+# name: ("module:function", what `vit --help` says of it)
+COMMANDS = {
+    "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
+    "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
+    "models": ("vitcli.cli.models:models", "List the well-known models."),
+    "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),
+    "verify": ("vitcli.cli.verify:verify", "Show that the numbers are the reference's."),
+    "convert": ("vitcli.cli.convert:convert", "Rewrite any checkpoint in the hub's layout."),
+    "bench": ("vitcli.cli.bench:bench", "Measure this machine, and say what limits it."),
+}
+
+
+class Vit(Group):
+    """`vit`, with its commands."""
+
+    table = COMMANDS
+
 
 app = typer.Typer(
     name="vit",
-    cls=Group,
+    cls=Vit,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -62,36 +73,16 @@ def vit(
     """
 
 
-for name, function, summary in (
-    ("classify", classify, "Label pictures: the best classes for each."),
-    ("download-weights", download_weights, "Fetch a model's weights, once, and verify them."),
-    ("models", models, "List the well-known models."),
-    ("inspect", inspect, "Say what a checkpoint is."),
-    ("verify", verify, "Show that the numbers are the reference's."),
-    ("convert", convert, "Rewrite any checkpoint in the hub's layout."),
-    ("bench", bench, "Measure this machine, and say what limits it."),
-):
-    app.command(name, cls=Command, short_help=summary)(function)
-
-
 def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
     # importing torch makes a million objects, none of them garbage: looking for some over and over takes a tenth of it
     gc.set_threshold(100_000)
-    debug = console.debugging()
-    if debug:  # works anywhere on the line, not only before the command
-        stop = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-        sys.argv[:] = [a for a in sys.argv[:stop] if a != "--debug"] + sys.argv[stop:]
-    # typer builds every command it knows of before it looks for the one that was named
-    every = app.registered_commands
-    app.registered_commands = [command for command in every if command.name in sys.argv[1:2]] or every
     try:
         app()
     except VitError as error:
-        if debug:
+        if console.debugging():
             raise
         console.error(str(error))
         sys.exit(error.exit_status)
     finally:
-        app.registered_commands = every
-        gc.freeze()  # nor is there any to be found at exit, where going through all of them takes a quarter of a second
+        gc.freeze()  # skips a last collection of torch's objects at exit, a quarter of a second

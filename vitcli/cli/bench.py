@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from vitcli.cli import console, options
 if TYPE_CHECKING:
     from vitcli.bench import Report
     from vitcli.checkpoints import Checkpoint
+    from vitcli.network.backend import Engine
 
 
 def bench(
@@ -36,8 +37,8 @@ def bench(
         typer.Option(metavar="transformers,onnxruntime,openvino", help="Others to run on the same weights, in turns."),
     ] = None,
     device: options.Device = "auto",
-    repeats: Annotated[int, typer.Option(min=1, help="Turns; the medians count.")] = 5,
-    form: options.Format = options.Form.table,
+    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Turns; the medians count.")] = 5,
+    form: options.Format = "table",
     quiet: options.Quiet = False,
 ) -> None:
     """Measure this machine: pictures a second by stage, batch size and dtype,
@@ -51,8 +52,9 @@ def bench(
     Peers need their packages: pip install 'vitcli[bench]'.
     """
     from vitcli import sources
-    from vitcli.bench import Settings, readable
     from vitcli.bench import bench as measure
+    from vitcli.bench.contenders import Settings
+    from vitcli.bench.material import readable
     from vitcli.errors import UsageError
 
     def listed(given: str | None) -> tuple[str, ...]:
@@ -62,14 +64,14 @@ def bench(
         raise UsageError("--batch takes whole numbers from 1, with commas between them.")
     settings = Settings(
         batches=tuple(int(word) for word in listed(batch)), dtypes=listed(dtypes),
-        engines=tuple(options.engine(word) for word in listed(engines)), stages=listed(stages),
+        engines=cast("tuple[Engine, ...]", listed(engines)), stages=listed(stages),
         against=listed(against), device=device, repeats=repeats,
     )  # fmt: skip
     pictures = readable(sources.inputs(paths)) if paths else []
     checkpoint = weights(model, size)
     say = console.err()
     report = measure(checkpoint, settings, pictures, (lambda _: None) if quiet else say.print)
-    if form is options.Form.json:
+    if form == "json":
         import json
 
         typer.echo(json.dumps(report.record(), indent=2))
@@ -80,7 +82,7 @@ def bench(
 def weights(model: str, size: str | None) -> Checkpoint:
     """The model's weights; random ones when a size was asked for, or when nobody chose and the default is not here."""
     from vitcli import checkpoints, hub
-    from vitcli.bench import random_checkpoint
+    from vitcli.bench.material import random_checkpoint
     from vitcli.errors import NotDownloaded
 
     if size is not None:

@@ -85,14 +85,14 @@ def classify(
     names = paths or []
     if not names and not stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
-    ways, threads, largest = options.decode(decode), options.workers(workers), max_pixels or MAX_PIXELS
+    threads, largest = options.workers(workers), max_pixels or MAX_PIXELS
     settings = writers.Options(
         topk=topk, threshold=threshold, fields=tuple(fields.split(",")) if fields else (), long=long, force=force,
         resume=resume or retry_failed, retry_failed=retry_failed, by_content=by_content,
     )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    ) | {"compile": options.compile(compile), "batch": batch}
+    ) | {"compile": compile, "batch": batch}
 
     def inputs() -> Iterator[Input]:
         return sources.inputs(
@@ -129,7 +129,7 @@ def classify(
                 topk=topk,
                 workers=threads,
                 max_pixels=largest,
-                decode=ways,
+                decode=decode,
                 # a run that can be resumed gives every picture the same score, whatever was done before
                 pad=output is not None,
                 meter=report.meter,
@@ -166,7 +166,7 @@ def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
 
 
 def load(
-    model: str, device: str, dtype: str, engine: str, pictures: int | None, download: bool, **chosen: Any
+    model: str, device: str, dtype: str, engine: options.Engine, pictures: int | None, download: bool, **chosen: Any
 ) -> Classifier:
     """The classifier; weights that are not here are fetched when that was asked for, or agreed to at a terminal.
 
@@ -178,9 +178,7 @@ def load(
     from vitcli.errors import NotDownloaded
 
     def loaded() -> Classifier:
-        return classifier.load(
-            model, device=device, dtype=dtype, engine=options.engine(engine), pictures=pictures, **chosen
-        )
+        return classifier.load(model, device=device, dtype=dtype, engine=engine, pictures=pictures, **chosen)
 
     try:
         return loaded()

@@ -55,7 +55,8 @@ def printable(text: str) -> str:
 
 def debugging() -> bool:
     """Whether tracebacks were asked for, with --debug or VIT_DEBUG=1."""
-    return "--debug" in sys.argv or os.environ.get("VIT_DEBUG", "") not in ("", "0")
+    options = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    return "--debug" in options or os.environ.get("VIT_DEBUG", "") not in ("", "0")
 
 
 @contextlib.contextmanager

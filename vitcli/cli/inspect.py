@@ -28,7 +28,7 @@ def inspect(
     heads: options.Heads = None,
     pooling: options.Pooling = None,
     labels: options.Labels = None,
-    form: options.Format = options.Form.table,
+    form: options.Format = "table",
 ) -> None:
     """Say what a model is: layout, architecture, preprocessing, labels, and
     where each of these was found.
@@ -50,7 +50,7 @@ def inspect(
     )
     checkpoint = checkpoints.peek(path, **chosen)
     found = record(name, checkpoint, check)
-    if form is options.Form.json:
+    if form == "json":
         import json
 
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

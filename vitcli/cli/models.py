@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vitcli.cli import console
+from vitcli.cli import console, options
 
 if TYPE_CHECKING:
     from vitcli.hub.catalog import Model
 
 
-class Format(str, Enum):
-    """How the list is written."""
-
-    table = "table"
-    json = "json"
-
-
 def models(
-    form: Annotated[
-        Format, typer.Option("--format", "-f", help="A table, or JSON with everything known.")
-    ] = Format.table,
+    form: options.Format = "table",
 ) -> None:
     """List the well-known models, their published accuracy, and which are here.
 
@@ -45,7 +35,7 @@ def models(
             return None
 
     paths = {model: path(model) for model in catalog.MODELS}
-    if form is Format.json:
+    if form == "json":
         import json
 
         typer.echo(json.dumps([record(model, here) for model, here in paths.items()], indent=2, ensure_ascii=False))

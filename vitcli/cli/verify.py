@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,17 +22,15 @@ def verify(
         typer.Argument(metavar="PATH", help="Pictures, and folders of pictures; without any, three are made up."),
     ] = None,
     engine: Annotated[
-        str,
-        typer.Option(
-            envvar="VIT_ENGINE", metavar="auto|numpy|torch", help="What is compared: auto is both on a CPU, else torch."
-        ),
+        Literal["auto", "numpy", "torch"],
+        typer.Option(envvar="VIT_ENGINE", help="What is compared: auto is both on a CPU, else torch."),
     ] = "auto",
     device: options.Device = "cpu",
     preprocess: options.Preprocess = None,
     image_size: options.ImageSize = None,
     heads: options.Heads = None,
     pooling: options.Pooling = None,
-    form: options.Format = options.Form.table,
+    form: options.Format = "table",
     quiet: options.Quiet = False,
 ) -> None:
     """Show that the outputs are the reference's: the same weights and pictures
@@ -92,21 +90,21 @@ def verify(
     device = hardware.choose_device(device)
     engines: tuple[backend.Engine, ...] = ("numpy", "torch") if device == "cpu" else ("torch",)
     if engine != "auto":
-        engines = (options.engine(engine),)
+        engines = (engine,)
     rows = compare(checkpoint, reference, pictures() if paths else synthetic(), engines=engines, device=device,
                    repository=(hub.origin(path) or ("",))[0])  # fmt: skip
-    if form is options.Form.table:
+    if form == "table":
         typer.echo("  ".join(f"{e:>8}" for e in engines) + "  top 5  picture")
     done = []
     for row in rows:
         done.append(row)
-        if form is options.Form.table:
+        if form == "table":
             apart = "  ".join(f"{difference:8.1e}" for difference in row.differences.values())
             best = "same " if row.same_best else "other"
             typer.echo(f"{apart}  {best}  {console.printable(row.name)}{remarks(row)}")
     worst = max((row.worst for row in done), default=float("nan"))
     equal = bool(done) and all(row.agrees() for row in done)
-    if form is options.Form.json:
+    if form == "json":
         document(name, reference, done, TOLERANCE, equal)
     if not (quiet or all(row.own_preprocessing for row in done)):
         say.print("Prepared by vit for both: transformers cannot round a crop's uneven margins as this model wants.")
