@@ -148,13 +148,13 @@ def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 6, 8, 11])
 def test_a_repeatable_row_depends_on_neither_its_place_nor_the_batch(count: int) -> None:
-    run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
+    run = OnCPU(network(), PREPROCESS, torch.float32)
     run.together = 4
     given = pixels(11)
-    whole = run(given)
+    whole = run(given, repeatable=True)
     for shift in range(11):
         some = [(i + shift) % 11 for i in range(count)]
-        np.testing.assert_array_equal(run(given[some]), whole[some])
+        np.testing.assert_array_equal(run(given[some], repeatable=True), whole[some])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -162,14 +162,14 @@ def test_threads_that_take_parts_each_give_every_picture_its_own_row(threads: in
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
+        run = OnCPU(network(), PREPROCESS, torch.float32)
         assert run.threads == threads
         assert run.together <= max(1, cpu.ENOUGH // threads)
         given = pixels(20)
-        logits = run(given)
-        one_by_one = np.concatenate([run(given[i : i + 1]) for i in range(20)])
+        logits = run(given, repeatable=True)
+        one_by_one = np.concatenate([run(given[i : i + 1], repeatable=True) for i in range(20)])
         np.testing.assert_array_equal(logits, one_by_one)
-        np.testing.assert_array_equal(logits[:6], run(given[:6]))
+        np.testing.assert_array_equal(logits[:6], run(given[:6], repeatable=True))
     finally:
         torch.set_num_threads(before)
 
@@ -179,7 +179,7 @@ def test_where_a_row_depends_on_its_place_pictures_go_through_one_by_one(monkeyp
     forward = PackedLinear.forward
     nudge = lambda self, x: forward(self, x) + torch.arange(len(x)).view(-1, 1, 1) * 1e-6  # noqa: E731
     monkeypatch.setattr(PackedLinear, "forward", nudge)
-    run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
+    run = OnCPU(network(), PREPROCESS, torch.float32)
     assert run.packed
     assert run.together == 1
 

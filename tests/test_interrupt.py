@@ -117,3 +117,18 @@ def test_a_signal_that_is_ignored_stays_so(tiny: Path, folder: Path) -> None:
     found, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
     assert len(found.splitlines()) == COUNT + 1
+
+
+def test_names_in_a_pipe_are_answered_as_they_come(tiny: Path, folder: Path) -> None:
+    run = subprocess.Popen(
+        [COMMAND, *arguments(Path("-"), tiny, "-f", "jsonl", "--quiet")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert run.stdin is not None
+    assert run.stdout is not None
+    for i in range(3):
+        run.stdin.write(os.fsencode(folder / f"{i}.png") + b"\n")
+        run.stdin.flush()
+        assert json.loads(run.stdout.readline())["path"] == str(folder / f"{i}.png")
+    assert run.communicate(timeout=60)[0] == b""
+    assert run.returncode == 0

@@ -18,9 +18,10 @@ from vitcli import streaming
 from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory
 from vitcli.network.blas import openblas
+from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure, Prediction
 from vitcli.sources import Input, inputs
-from vitcli.streaming import Meter, Network, Prepared, look_ahead, stream
+from vitcli.streaming import Meter, Network, Prepared, ReadAhead, look_ahead, stream
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +130,13 @@ class Small:
     def __init__(self, room: int, late: bool) -> None:
         self.room, self.late, self.sizes = room, late, list[int]()
 
-    def submit(self, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+    def submit(self, pixels: np.ndarray, pad_to: int | None = None) -> Callable[[], np.ndarray]:
+        size = pad_to or len(pixels)
+
         def wait() -> np.ndarray:
-            if len(pixels) > self.room:
+            if size > self.room:
                 raise OutOfMemory("too many")
-            self.sizes.append(len(pixels))
+            self.sizes.append(size)
             return pixels.reshape(len(pixels), -1)[:, :4].astype(np.float32)
 
         if not self.late:
@@ -149,9 +152,9 @@ def test_out_of_memory_halves_the_batch_for_the_rest_of_the_run_and_loses_nothin
 ) -> None:
     backend, told, meter = Small(3, late), list[int](), Meter()
     small = SimpleNamespace(
-        backend=backend, prepare=classifier.prepare, preprocess=classifier.preprocess, top=classifier.top
+        device="cuda", submit=backend.submit, preprocess=classifier.preprocess, answer=classifier.answer
     )
-    results = list(stream(small, pictures, batch=8, pad=pad, meter=meter, smaller=told.append))  # type: ignore[arg-type]
+    results = list(stream(small, pictures, batch=8, pad=pad, meter=meter, on_shrink=told.append))  # type: ignore[arg-type]
     assert [result.path for result in results] == [item.name for item in pictures]
     assert sum(isinstance(result, Prediction) for result in results) == 21
     assert told == [4, 2]
@@ -160,7 +163,7 @@ def test_out_of_memory_halves_the_batch_for_the_rest_of_the_run_and_loses_nothin
 
 
 def test_a_picture_that_does_not_fit_alone_ends_the_run() -> None:
-    network = Network(SimpleNamespace(backend=Small(0, False)), False, Meter(batch=4), lambda size: None)  # type: ignore[arg-type]
+    network = Network(Small(0, False), False, Meter(batch=4), lambda size: None)  # type: ignore[arg-type]
     with pytest.raises(OutOfMemory):
         network.begin([Prepared("a", np.zeros((2, 2, 3), np.uint8), (2, 2), ())] * 4)()
 
@@ -187,11 +190,11 @@ def test_the_meter_tells_listing_decoding_and_the_network_apart(
 
     meter = Meter()
     list(stream(classifier, slowly(), meter=meter))
-    assert meter.listing >= 0.2
+    assert meter.listing >= 0.15  # the first is on its way before the clock runs
     assert meter.decode > 0
     assert meter.forward > 0
-    prepare = Classifier.prepare
-    monkeypatch.setattr(Classifier, "prepare", lambda self, *given: time.sleep(0.05) or prepare(self, *given))
+    resized = Preprocess.resized
+    monkeypatch.setattr(Preprocess, "resized", lambda self, *given: time.sleep(0.05) or resized(self, *given))
     meter = Meter()
     results = list(stream(classifier, pictures[:3], workers=1, meter=meter))
     assert all(isinstance(result, Prediction) for result in results), results
@@ -220,3 +223,97 @@ def test_workers_multiply_matrices_in_their_own_thread(
         assert library.scipy_openblas_get_num_threads64_() == 2
     finally:
         library.scipy_openblas_set_num_threads64_(before)
+
+
+def test_what_has_come_is_answered_while_the_next_input_is_slow(classifier: Classifier, pictures: list[Input]) -> None:
+    answered = threading.Event()
+
+    def slow() -> Iterator[Input]:
+        yield from pictures[:3]
+        assert answered.wait(60), "three pictures were not answered before the fourth came"
+        yield pictures[4]
+
+    results = stream(classifier, slow())
+    assert [next(results).path for _ in range(3)] == [item.name for item in pictures[:3]]
+    answered.set()
+    assert [result.path for result in results] == [pictures[4].name]
+
+
+def test_inputs_need_not_end(classifier: Classifier, pictures: list[Input]) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Input]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield pictures[taken % 3]
+
+    results = stream(classifier, endless(), batch=2, workers=1)
+    names = [next(results).path for _ in range(30)]
+    assert names == [pictures[i % 3].name for i in range(1, 31)]
+    assert taken < 60, "the look-ahead is bounded"
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_when_a_batch_closes_moves_no_digit(classifier: Classifier, pictures: list[Input]) -> None:
+    good = [item for i, item in enumerate(pictures) if i % 7 != 3]
+    whole = list(stream(classifier, good, batch=8, pad=True))
+    for first in (1, 5, 11):
+        answered = threading.Event()
+
+        def halting(first: int = first, answered: threading.Event = answered) -> Iterator[Input]:
+            yield from good[:first]
+            assert answered.wait(60)
+            yield from good[first:]
+
+        results = stream(classifier, halting(), batch=8)
+        some = [next(results) for _ in range(first)]
+        answered.set()
+        assert [*some, *results] == whole
+
+
+def test_what_the_inputs_raise_reaches_the_reader_after_the_answers(
+    classifier: Classifier, pictures: list[Input]
+) -> None:
+    def broken() -> Iterator[Input]:
+        yield from pictures[:2]
+        raise OSError("the list is gone")
+
+    results = stream(classifier, broken())
+    assert [next(results).path for _ in range(2)] == [item.name for item in pictures[:2]]
+    with pytest.raises(OSError, match="the list is gone"):
+        next(results)
+
+
+def test_a_stream_that_stops_or_is_closed_waits_for_no_input(classifier: Classifier, pictures: list[Input]) -> None:
+    never, stopped = threading.Event(), threading.Event()
+
+    def hanging() -> Iterator[Input]:
+        yield pictures[0]
+        never.wait()
+
+    results = stream(classifier, hanging(), stop=stopped.is_set)
+    next(results)
+    stopped.set()
+    assert list(results) == []
+    results = stream(classifier, hanging())
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    never.set()
+
+
+def test_inputs_are_counted_as_far_as_they_come_soon() -> None:
+    more = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        more.wait()
+
+    assert ReadAhead(range(3)).count(3, None) == 3
+    assert ReadAhead(range(4)).count(3, None) is None
+    slow = ReadAhead(items())
+    assert slow.count(5, 0.01) is None
+    more.set()
+    assert slow.count(5, None) == 3
+    assert [item for item in slow.arriving() if item is not None] == [0, 1, 2]

@@ -6,6 +6,7 @@ picture -> prepare -> uint8 [s s 3] -> batch [b s s 3] -> logits [b k] -> Predic
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vitcli.labels import Labels
     from vitcli.pictures.preprocess import Preprocess
     from vitcli.pictures.reduced import Reduced
+    from vitcli.streaming import Prepared
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ class Classifier:
     revision: str | None
     checkpoint: Checkpoint
     backend: Backend
+    topk: int = 5
+
+    def __repr__(self) -> str:
+        config, backend = self.checkpoint.config, self.backend
+        return (
+            f"<Classifier {self.name!r}: {config.name}, {config.classes} classes, {backend.dtype} on {backend.device}>"
+        )
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: "cpu", "cuda", ..."""
+        return self.backend.device
 
     @property
     def preprocess(self) -> Preprocess:
@@ -58,6 +72,14 @@ class Classifier:
     def logits(self, pixels: Pixels) -> Logits:
         """uint8 [b s s 3] -> float32 [b k]. Raises OutOfMemory when the batch does not fit."""
         return self.backend.logits(pixels)
+
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
+        """uint8 [b s s 3] -> what waits for logits [b k]: `backend.Backend.submit`."""
+        return self.backend.submit(pixels, pad_to)
+
+    def answer(self, picture: Prepared, row: Logits) -> Prediction:
+        """The `topk` best labels of a picture, of its row of logits [k]. Raises as `top`."""
+        return Prediction(picture.path, self.top(row, self.topk), picture.size, picture.notes)
 
     def top(self, logits: Logits, topk: int = 5) -> tuple[Label, ...]:
         """Logits of one picture [k] -> its best labels.
@@ -115,7 +137,7 @@ def load(
     pictures: int | None = None,
     batch: int | None = None,
     compile: Compile = "auto",
-    repeatable: bool = False,
+    topk: int = 5,
     **checkpoint_options: Any,
 ) -> Classifier:
     """Load a model by name, folder or file.
@@ -123,9 +145,8 @@ def load(
     `model` is a name of the catalog, a hub repository `org/name[@revision]` that is in the cache, or a path.
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `pictures` is how many there
     are to classify if that is known, which helps `engine="auto"` and `compile="auto"` (compiling for a card takes a
-    minute) to choose; `batch` is how many come at once, which helps a CPU. A `repeatable` one gives a picture the
-    same scores, to the bit, in whatever run (on accelerators, with `stream(..., pad=True)`), however many `pictures`
-    there are. Other options go to `checkpoints.load`.
+    minute) to choose; `batch` is how many come at once, which helps a CPU. `topk` is how many labels `stream`
+    gives for a picture. Other options go to `checkpoints.load`.
 
     Raises NotDownloaded when the weights are not here (nothing is fetched), CheckpointError when they cannot be used,
     DeviceError when the device is not to be had.
@@ -140,6 +161,5 @@ def load(
         pictures=pictures,
         batch=batch,
         compile=compile,
-        repeatable=repeatable,
     )
-    return Classifier(name, revision, checkpoint, network)
+    return Classifier(name, revision, checkpoint, network, topk)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from vitcli.classifier import Classifier
 from vitcli.errors import OutputError
+from vitcli.network.backend import Backend
 from vitcli.results import Failure, Result
 from vitcli.streaming import Meter
 
@@ -23,7 +23,8 @@ SHOWN = 10  # failures that are listed
 class Report:
     """Counts and times of a run, as far as it has come."""
 
-    classifier: Classifier
+    model: str
+    backend: Backend
     meter: Meter = field(default_factory=Meter)
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -85,9 +86,9 @@ class Report:
 
     def record(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        backend = self.classifier.backend
+        backend = self.backend
         return {
-            "model": self.classifier.name,
+            "model": self.model,
             "device": backend.device,
             "dtype": backend.dtype,
             "engine": backend.engine,
@@ -119,7 +120,7 @@ class Report:
         if self.skipped:
             counts.append(f"{self.skipped:,} answered before")
         yield f"{', '.join(counts)}, in {self.took:,.1f} s: {self.rate:,.1f} pictures/s"
-        backend, seconds = self.classifier.backend, self.seconds()
+        backend, seconds = self.backend, self.seconds()
         waits = ", ".join(f"{part} {seconds[part]:,.1f} s" for part in ("decode", "forward", "write"))
         listing = f", listing {seconds['listing']:,.1f} s" if self.limit == "listing" else ""
         yield (

@@ -4,43 +4,52 @@
 
 Memory is bounded by the look-ahead, not by the number of inputs. A bad input becomes a `Failure` in its place.
 
-The workers are threads: decoders and resizers let go of Python's lock. Processes, measured on two cores, were slower on
-small pictures, which have to be sent back, and no faster on large ones.
+A model is whatever has a network and makes an answer of a row of it: `Model` is all that is known of it here.
 
-Order, and how inputs fall into batches, do not depend on the number of workers: any number gives the same results to
-the bit. The last digits of a row depend on how many are in its batch: with `pad` every batch has the same size, and a
-picture gets the same scores whatever else is in the run. A `repeatable` backend sees to that by itself, at less cost.
+Inputs are read by a thread of their own, so that what has come is answered while the next one is slow, and they need
+not end. The workers are threads: decoders and resizers let go of Python's lock. Processes, measured on two cores, were
+slower on small pictures, which have to be sent back, and no faster on large ones.
+
+Order does not depend on the number of workers, and neither do rows: any number gives the same results to the bit. The
+last digits of a row do depend on how many pictures are in its batch, unless `pad` is set: then a picture gets the same
+row whatever else is in the run, and a batch may close early. Only inputs that are all here go without.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory, PictureError
 from vitcli.network.backend import Logits, Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
 from vitcli.pictures.images import MAX_PIXELS
-from vitcli.results import Failure, Prediction, Result
+from vitcli.pictures.preprocess import Preprocess
+from vitcli.results import Failure
 from vitcli.sources import Input
 
 T = TypeVar("T")
 R = TypeVar("R")
+Answer = TypeVar("Answer", covariant=True)
 
 # Pictures at once. On a CPU a batch of 32 leaves enough parts for its threads to share evenly while others decode; more
 # would only delay the first row. Cards want more to do.
 BATCH_ON_CPU, BATCH_ON_CARD = 32, 128
+
+SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
+ROOM = 8  # inputs that are read ahead of the decoders; a member of an archive comes with its bytes
+POLL = 0.1  # seconds between two looks at whether the run was stopped, while nothing comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,24 @@ class Prepared:
 Item = Prepared | Failure
 
 
+class Model(Protocol[Answer]):
+    """What a stream needs of a classifier, an embedder or anything else that makes an answer of a picture."""
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: "cpu", "cuda", ..."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pictures become the network's input."""
+
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
+        """uint8 [b s s 3] -> what waits for float32 [b k], as `backend.Backend.submit`."""
+
+    def answer(self, picture: Prepared, row: Logits) -> Answer:
+        """One picture, as the network saw it, and its row [k]. A PictureError becomes its Failure."""
+
+
 @dataclass(slots=True)
 class Meter:
     """Where the time of a run goes, in seconds, and the batch that fits. Filled in while the run goes on."""
@@ -69,68 +96,156 @@ class Meter:
 
 
 def stream(
-    classifier: Classifier,
-    inputs: Iterable[Input],
+    model: Model[Answer],
+    inputs: Iterable[Input] | ReadAhead[Input],
     *,
     batch: int | None = None,
-    topk: int = 5,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     decode: Literal["exact", "fast"] = "exact",
     pad: bool = False,
     meter: Meter | None = None,
-    smaller: Callable[[int], None] = lambda size: None,
+    wanted: Callable[[Input], bool] = lambda given: True,
+    on_shrink: Callable[[int], None] = lambda size: None,
+    on_idle: Callable[[], object] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Result]:
-    """Classify inputs: exactly one result for each, in their order.
+) -> Iterator[Answer | Failure]:
+    """Answer inputs: exactly one result for each that is `wanted`, in their order.
 
     `batch` pictures go through the network at once (None: what suits the device); when they do not fit in memory the
-    batch is halved for the rest of the run, and `smaller` is told. `workers` threads decode (None: one for each
-    processor). `decode` and `max_pixels` are those of `images.load`; `pad` is explained above. Once `stop()` is true,
-    no further batch is begun. Raises OutOfMemory when one picture does not fit.
+    batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads decode (None: one for each
+    processor). `decode` and `max_pixels` are those of `images.load`. `pad` is explained above; inputs that come from
+    anything but a list or the like may be slow, or never end, and imply it. `inputs` are read in a thread of their own
+    then, `wanted` is asked in the caller's, and `on_idle` is called when all that came is answered and the next one is
+    slow. Once `stop()` is true, no further batch is begun.
+    Raises OutOfMemory when one picture does not fit, and what `inputs` raise.
     """
     meter = meter or Meter()
-    on_cpu = classifier.backend.device == "cpu"
+    on_cpu = model.device == "cpu"
     meter.batch = batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD)
     meter.workers = workers or os.cpu_count() or 1
     in_flight = 1 if on_cpu else 2  # a card computes while the next batch is put together
 
     def prepared(given: Input) -> tuple[Item, float]:
         start = time.perf_counter()
-        return prepare(classifier, given, max_pixels, decode), time.perf_counter() - start
+        return prepare(model.preprocess, given, max_pixels, decode), time.perf_counter() - start
 
-    network = Network(classifier, pad, meter, smaller)
+    network = Network(model, pad or not isinstance(inputs, Collection), meter, on_shrink)
     depth = 2 * meter.batch + meter.workers
-    ahead = look_ahead(prepared, timed(inputs, meter), meter.workers, depth, give_way if on_cpu else None)
-    begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
-    # resizing a reduced picture is a matrix product; workers that each started threads for it would take twice as long
-    with closing(ahead), one_blas_thread():
+    arriving: Iterable[Input | None]
+    with ExitStack() as stack:
+        if isinstance(inputs, Collection):
+            arriving = inputs
+        else:
+            reader = inputs if isinstance(inputs, ReadAhead) else ReadAhead(inputs)
+            arriving = stack.enter_context(closing(reader)).arriving(stop)
+        needed = (given for given in arriving if given is None or wanted(given))
+        begin = give_way if on_cpu else None
+        ahead = stack.enter_context(closing(look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin)))
+        # resizing a reduced picture is a matrix product, and workers that each started threads for it would be slower
+        stack.enter_context(one_blas_thread())
+        begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
         for group in groups(decoded(ahead, meter), meter):
             if stop():
                 break
-            begun.append((group, network.begin([item for item in group if isinstance(item, Prepared)])))
-            if len(begun) == in_flight:
-                group, finish = begun.popleft()
-                yield from results(classifier, group, finish(), topk)
-        for group, finish in begun:
-            yield from results(classifier, group, finish(), topk)
+            if group:
+                begun.append((group, network.begin([item for item in group if isinstance(item, Prepared)])))
+            while begun and (not group or len(begun) == in_flight):
+                answered, finish = begun.popleft()
+                yield from results(model, answered, finish())
+            if not group:
+                on_idle()
+        for answered, finish in begun:
+            yield from results(model, answered, finish())
+
+
+class ReadAhead(Generic[T]):
+    """Items of an iterable, taken by a thread of its own that is at most `room` ahead."""
+
+    def __init__(self, items: Iterable[T], room: int = ROOM) -> None:
+        self.room = room
+        self.items: deque[T] = deque()
+        self.changed = threading.Condition()
+        self.ended = self.closed = False
+        self.error: BaseException | None = None
+        # a daemon: it may wait for ever for a pipe in which nothing comes
+        threading.Thread(target=self._read, args=(items,), name="read ahead", daemon=True).start()
+
+    def _read(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                with self.changed:
+                    self.changed.wait_for(lambda: len(self.items) < self.room or self.closed)
+                    if self.closed:
+                        break
+                    self.items.append(item)
+                    self.changed.notify_all()
+        except BaseException as error:  # it is the reader's
+            self.error = error
+        finally:
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
+    def count(self, most: int, seconds: float | None) -> int | None:
+        """How many there are if that turns out within `seconds` (None: however long it takes) and is `most` or less.
+
+        Raises what reading them raised.
+        """
+        with self.changed:
+            self.room = most + 1
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.ended or len(self.items) > most, seconds)
+            self.room = ROOM
+            if self.error is not None:
+                raise self.error
+            return len(self.items) if self.ended and len(self.items) <= most else None
+
+    def arriving(self, stop: Callable[[], bool] = lambda: False) -> Iterator[T | None]:
+        """The items, and a None where the next one is slow; nothing more once `stop()` is true."""
+        slow = False
+        while not stop():
+            with self.changed:
+                self.changed.wait_for(lambda: self.items or self.ended, POLL if slow else SOON)
+                item = self.items.popleft() if self.items else None
+                self.changed.notify_all()
+                if item is None and self.ended:
+                    break
+            if item is not None or not slow:
+                yield item
+            slow = item is None
+        if self.error is not None and not stop():
+            yield None  # what came before is answered
+            raise self.error
+
+    def close(self) -> None:
+        """Take no more."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
 
 
 def look_ahead(
     work: Callable[[T], R],
-    items: Iterable[T],
+    items: Iterable[T | None],
     workers: int,
     depth: int,
     begin: Callable[[], object] | None = None,
-) -> Generator[R, None, None]:
-    """`map(work, items)` in order, by threads that are at most `depth` items ahead of the reader and `begin` first."""
+) -> Generator[R | None, None, None]:
+    """`map(work, items)` in order, by threads that are at most `depth` items ahead of the reader and `begin` first.
+
+    A None among the items says that the next one is slow: it is handed on after all that came before it.
+    """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=begin)
     try:
         for item in items:
-            pending.append(pool.submit(work, item))
-            if len(pending) >= depth:
+            if item is not None:
+                pending.append(pool.submit(work, item))
+            while pending and (item is None or len(pending) >= depth):
                 yield pending.popleft().result()
+            if item is None:
+                yield None
         while pending:
             yield pending.popleft().result()
     finally:  # also when the reader stops early: what has not begun is dropped
@@ -145,16 +260,15 @@ def give_way() -> None:
 
 
 def prepare(
-    classifier: Classifier, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
+    preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Item:
     """Decode and resize one input; whatever is wrong with it becomes its Failure."""
     if given.failure is not None:
         return given.failure
     try:
         source = given.file if given.file is not None else given.data or b""
-        at_least = classifier.preprocess.at_least
-        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=at_least)
-        return Prepared(given.name, classifier.prepare(picture.image, picture.reduced), picture.size, picture.notes)
+        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least)
+        return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
     except PictureError as error:
         return Failure(given.name, error.reason, str(error))
     except MemoryError:
@@ -163,35 +277,41 @@ def prepare(
         return Failure(given.name, "crashed", f"Decoding it broke down ({type(error).__name__}: {error}).")
 
 
-def groups(items: Iterable[Item], meter: Meter) -> Iterator[list[Item]]:
-    """Items in batches of `meter.batch` pictures, which may shrink on the way; the failures among them do not count."""
+def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:
+    """Items in batches of `meter.batch` pictures, which may shrink on the way; the failures among them do not count.
+
+    A batch closes early, and an empty one follows, where the next input is slow.
+    """
     group: list[Item] = []
     pictures = 0
     for item in items:
-        group.append(item)
-        pictures += isinstance(item, Prepared)
+        if item is not None:
+            group.append(item)
+            pictures += isinstance(item, Prepared)
         # a long row of failures must not pile up, nor wait for a picture to come
-        if pictures >= meter.batch or len(group) >= 4 * meter.batch:
+        if group and (item is None or pictures >= meter.batch or len(group) >= 4 * meter.batch):
             yield group
             group, pictures = [], 0
+        if item is None:
+            yield []
     if group:
         yield group
 
 
-def results(classifier: Classifier, group: list[Item], logits: list[Logits], topk: int) -> Iterator[Result]:
-    """A batch's rows, its failures left in their places."""
+def results(model: Model[Answer], group: list[Item], logits: list[Logits]) -> Iterator[Answer | Failure]:
+    """A batch's answers, its failures left in their places."""
     rows = iter(logits)
     for item in group:
         if isinstance(item, Failure):
             yield item
             continue
         try:
-            yield Prediction(item.path, classifier.top(next(rows), topk), item.size, item.notes)
+            yield model.answer(item, next(rows))
         except PictureError as error:
             yield Failure(item.path, error.reason, str(error))
 
 
-def timed(inputs: Iterable[Input], meter: Meter) -> Iterator[Input]:
+def timed(inputs: Iterable[T], meter: Meter) -> Iterator[T]:
     """The inputs, and on the meter how long they were in coming."""
     start = time.perf_counter()
     for given in inputs:
@@ -200,10 +320,11 @@ def timed(inputs: Iterable[Input], meter: Meter) -> Iterator[Input]:
         start = time.perf_counter()
 
 
-def decoded(ahead: Iterable[tuple[Item, float]], meter: Meter) -> Iterator[Item]:
+def decoded(ahead: Iterable[tuple[Item, float] | None], meter: Meter) -> Iterator[Item | None]:
     """What the workers made, and on the meter what it took them and how long they were waited for."""
     start, listed = time.perf_counter(), meter.listing
-    for item, seconds in ahead:
+    for made in ahead:
+        item, seconds = made or (None, 0.0)
         meter.decode += seconds
         meter.waited += time.perf_counter() - start - (meter.listing - listed)
         yield item
@@ -222,12 +343,12 @@ def forward(meter: Meter) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Network:
-    """A classifier's network, fed with batches that fit."""
+    """A model's network, fed with batches that fit."""
 
-    classifier: Classifier
+    model: Model[object]
     pad: bool
     meter: Meter
-    smaller: Callable[[int], None]
+    on_shrink: Callable[[int], None]
 
     def begin(self, pictures: list[Prepared]) -> Callable[[], list[Logits]]:
         """Start on a batch, and return what waits for the logits [k] of each picture."""
@@ -254,12 +375,9 @@ class Network:
             raise error
         if self.meter.batch >= size:  # else an earlier batch has halved it already
             self.meter.batch = size // 2
-            self.smaller(size // 2)
+            self.on_shrink(size // 2)
         return self.begin(pictures)()
 
     def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Logits]:
-        """At most `size` pictures to the network; the logits of what pads them come last."""
-        pixels = np.stack([picture.pixels for picture in pictures])
-        if self.pad and len(pixels) < size and not self.classifier.backend.repeatable:
-            pixels = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
-        return self.classifier.backend.submit(pixels)
+        """At most `size` pictures to the network."""
+        return self.model.submit(np.stack([picture.pixels for picture in pictures]), size if self.pad else None)

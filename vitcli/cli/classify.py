@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from vitcli.sources import Input
 
 FEW = 8  # pictures that need no progress bar
+SOON = 0.2  # seconds in which so few names have to be on stdin, and no more, to be counted
 COUNTED = 32  # pictures that are counted first: numpy may be done with so many before torch could begin
 
 
@@ -78,7 +78,7 @@ def classify(
     from vitcli.pictures.images import MAX_PIXELS
     from vitcli.report import FailureLog, Report
     from vitcli.sources.counting import count, countable
-    from vitcli.streaming import stream
+    from vitcli.streaming import ReadAhead, stream
     from vitcli.writers.table import Table
 
     kind = writers.writer_for(format, output)  # a wrong setting is said before any weights are read
@@ -92,27 +92,31 @@ def classify(
     )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    ) | {"compile": compile, "batch": batch, "repeatable": output is not None}
+    ) | {"batch": batch, "topk": topk}
 
     def inputs() -> Iterator[Input]:
         return sources.inputs(
             names, recursive=recursive, hidden=hidden, follow_links=follow_links, nul=null, stdin_image=stdin_image
         )
 
-    given = inputs()
+    coming = ReadAhead(inputs())
     card = device != "cpu" and hardware.accelerator_likely()  # compiling pays for a long run only
-    counted = (backend.WORTH_COMPILING if card else COUNTED) if countable(names) else FEW  # stdin may be slow
-    first = list(islice(given, counted + 1))
-    known = len(first) if len(first) <= counted else None
+    counted = (backend.WORTH_COMPILING if card else COUNTED) if countable(names) else FEW
+    known = coming.count(counted, None if countable(names) else SOON)
+    given = coming if known is None else list(coming.items)
     few = known if known is not None and known <= FEW else None
-    if not first:
+    if (
+        output
+    ):  # what can be resumed must not go by how many there are: last digits depend on the engine and the kernels
+        known, compile = None, "off" if compile == "auto" else compile
+    if few == 0:
         console.note(f"No pictures in {', '.join(names)}.")
-    classifier = load(model, device, dtype, engine, known, download, **chosen)
+    classifier = load(model, device, dtype, engine, known, download, compile=compile, **chosen)
     for warning in (*classifier.checkpoint.warnings, *classifier.backend.warnings) if not quiet else ():
         console.note(f"{warning}.")
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     header = classifier.header() if output or kind is writers.WRITERS["json"] else {}
-    report = Report(classifier)
+    report = Report(classifier.name, classifier.backend)
     with (
         telling(report, quiet, summary_json),
         stopping() as stop,
@@ -124,16 +128,16 @@ def classify(
         with console.progress(few is None and not quiet, where, total) as advance:
             for result in stream(
                 classifier,
-                rows.todo(stop.inputs(chain(first, given))),
-                batch=batch or (None if output else few),  # what can be resumed must not go by how many there are
-                topk=topk,
+                given,
+                batch=batch or (None if output else few),
                 workers=threads,
                 max_pixels=largest,
                 decode=decode,
-                # a run that can be resumed gives every picture the same scores, whatever was done before
-                pad=output is not None,
+                pad=output is not None or known is None,
                 meter=report.meter,
-                smaller=lambda size: console.note(f"Out of memory: going on with {size} pictures at once."),
+                wanted=rows.wanted,
+                on_shrink=lambda size: console.note(f"Out of memory: going on with {size} pictures at once."),
+                on_idle=rows.flush,
                 stop=stop,
             ):
                 with report.writing():

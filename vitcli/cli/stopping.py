@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class Stop:
     """Whether the run was asked to stop. Call it to know."""
 
     def __init__(self) -> None:
-        self.asked = self.waiting = False
+        self.asked = False
 
     def __call__(self) -> bool:
         return self.asked
@@ -23,27 +20,7 @@ class Stop:
     def ask(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         self.asked = True
-        signal.signal(number, signal.SIG_DFL)  # the second one is the system's: nothing can hold it up
-        if self.waiting:
-            raise Stopped
-
-    def inputs(self, inputs: Iterable[T]) -> Iterator[T]:
-        """The inputs until it is asked. Waiting for one, from a pipe or a server, is cut short."""
-        coming = iter(inputs)
-        try:
-            while not self.asked:
-                self.waiting = True
-                given = next(coming)
-                self.waiting = False
-                yield given
-        except (StopIteration, Stopped):
-            return
-        finally:
-            self.waiting = False
-
-
-class Stopped(BaseException):
-    """Ends the wait for an input; no `except Exception` on the way may take it for its own."""
+        signal.signal(number, signal.SIG_DFL)  # so that a second one kills at once
 
 
 @contextlib.contextmanager

@@ -90,8 +90,15 @@ class OnCard:
         logits: Tensor = self.model(x)
         return logits.float()
 
-    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
-        """Start on a batch. Raises torch.OutOfMemoryError, now or when waited for, if it does not fit."""
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
+        """Start on a batch. Raises torch.OutOfMemoryError, now or when waited for, if it does not fit.
+
+        With `pad_to` it goes through with that many pictures, whose number decides which kernels run.
+        """
+        if pad_to is not None and (missing := pad_to - len(pixels)) > 0:
+            count, blank = len(pixels), np.zeros((missing, *pixels.shape[1:]), np.uint8)
+            padded = self.submit(np.concatenate([pixels, blank]))
+            return lambda: padded()[:count]
         if self.device.type != "cuda":
             with torch.inference_mode():
                 logits = self.classify(torch.from_numpy(pixels).to(self.device))

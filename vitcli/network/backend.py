@@ -44,19 +44,19 @@ WORTH_COMPILING = 20_000
 
 
 class Backend(Protocol):
-    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know.
-
-    `repeatable` says that a picture's row is the same, to the bit, whatever batch it is in.
-    """
+    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know."""
 
     engine: str
     device: str
     dtype: str
-    repeatable: bool
     warnings: tuple[str, ...]
 
-    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
-        """Start on a batch and return what waits for its logits. Either may raise OutOfMemory."""
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
+        """Start on a batch and return what waits for its logits. Either may raise OutOfMemory.
+
+        With `pad_to`, a size no batch exceeds, a picture's row is the same, to the bit, in every batch of every run:
+        the last digits otherwise depend on how many pictures go through together. A CPU needs less than that size.
+        """
 
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
@@ -68,24 +68,21 @@ class NumpyBackend:
     engine, device, dtype = "numpy", "cpu", "float32"
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, checkpoint: Checkpoint, repeatable: bool = False) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         from vitcli.network.numpy_model import NumpyViT
 
-        self.repeatable = repeatable
-        # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
-        self._together = 1 if repeatable else 4
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
 
-    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
         """Classify a batch now; waiting for it takes no time."""
-        logits = self.logits(pixels)
+        logits = self.logits(pixels, 4 if pad_to is None else 1)
         return lambda: logits
 
-    def logits(self, pixels: Pixels) -> Logits:
-        """Classify a batch. Raises OutOfMemory when it does not fit."""
+    def logits(self, pixels: Pixels, size: int = 4) -> Logits:
+        """Classify a batch, `size` at once. Raises OutOfMemory when it does not fit."""
         try:
-            size = self._together
+            # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
             parts = [pixels[start : start + size] for start in range(0, len(pixels) or 1, size)]
             return np.concatenate([self._model(self._normalised(part)) for part in parts])
         except MemoryError as error:
@@ -104,14 +101,12 @@ class TorchBackend:
         dtype: str,
         compiled: bool = False,
         batch: int | None = None,
-        repeatable: bool = False,
     ) -> None:
         import torch
 
         from vitcli.network.model import ViT
 
         self.device, self.dtype = device, dtype
-        self.repeatable = repeatable and device == "cpu"  # on a card, batches of one size do it
         self.warnings: tuple[str, ...] = ()
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         self._run: OnCPU | OnCard
@@ -122,17 +117,17 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.release, repeatable)
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.release)
         else:
             from vitcli.network.accelerator import OnCard
 
             self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
             checkpoint.release()
 
-    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
         """Start on a batch. An accelerator goes on by itself: submit the next batch before waiting for this one."""
         with self._memory_errors(pixels):
-            wait = self._run.submit(pixels)
+            wait = self._run.submit(pixels, pad_to)
 
         def waited() -> Logits:
             with self._memory_errors(pixels):
@@ -169,24 +164,19 @@ def load(
     pictures: int | None,
     batch: int | None = None,
     compile: Compile = "auto",
-    repeatable: bool = False,
 ) -> Backend:
     """A network ready to run. `pictures` is how many there are to classify, `batch` how many at once; None for many.
 
-    Which engine is chosen, and how a CPU computes, depends on `pictures`. Not so for a `repeatable` one: there a
-    picture's row depends on the picture, the weights, the settings and the machine, to the bit.
+    The engine, and for how many pictures at once weights are laid out, depend on `pictures`, and so do last digits.
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
-    known = None if repeatable else pictures
-    if compile != "on" and choose_engine(engine, device, dtype, known, checkpoint.config.flops) == "numpy":
-        return NumpyBackend(checkpoint, repeatable)
+    if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
+        return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)
-    if repeatable and compile == "auto":
-        compile = "off"  # auto goes by the number of pictures, and compiled kernels round otherwise
-    compiled = choose_compile(compile, device, known)
-    at_once = min((count for count in (known, batch) if count), default=None)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once, repeatable)
+    compiled = choose_compile(compile, device, pictures)
+    at_once = min((count for count in (pictures, batch) if count), default=None)
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once)
 
 
 def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:

@@ -7,8 +7,8 @@ product is the faster by a tenth (and elsewhere the slower by a third).
 Every kind and shape of packed layer is checked against the plain one before it takes its place, else it stays plain.
 
 The last digits of a row of a matrix product depend on how many rows there are, and on how many threads share them: a
-kernel for another size sums in another order. So a `repeatable` network takes pictures in parts that always have the
-same size, each in one thread. Whether a row then depends on its place among the others is checked as well.
+kernel for another size sums in another order. Where rows must be repeatable, pictures go in parts that always have the
+same size, each in one thread. Whether a row then depends on its place among the others is checked on loading.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ class OnCPU:
     never wait for each other, as threads that share every product do some hundred times a batch, which costs most where
     something else wants the cores. Fewer parts than threads share their products after all.
     `batch` is how many pictures come at once if that is known: the weights are laid out for that.
-    `repeatable` gives a picture the same row, to the bit, whatever else is classified: every part is filled up to the
-    same size, and no product is shared. That costs time when pictures are fewer than a part times the threads.
     """
 
     def __init__(
@@ -58,9 +56,8 @@ class OnCPU:
         dtype: torch.dtype,
         batch: int | None = None,
         release: Callable[[], None] | None = None,
-        repeatable: bool = False,
     ) -> None:
-        self.model, self.preprocess, self.dtype, self.repeatable = model, preprocess, dtype, repeatable
+        self.model, self.preprocess, self.dtype = model, preprocess, dtype
         self.threads = torch.get_num_threads()
         config = model.config
         picture = config.tokens * max(config.mlp_width, 3 * config.width) * dtype.itemsize
@@ -71,11 +68,15 @@ class OnCPU:
         if self.together > 1 and self.pool.submit(self.place_matters).result():
             self.together = 1
 
-    def __call__(self, pixels: Pixels) -> Logits:
-        """Classify a batch. Raises RuntimeError when it does not fit in memory."""
+    def __call__(self, pixels: Pixels, repeatable: bool = False) -> Logits:
+        """Classify a batch. Raises RuntimeError when it does not fit in memory.
+
+        `repeatable` gives a picture the same row, to the bit, in whatever batch: every part is filled up to the same
+        size, and no product is shared. That costs time when pictures are fewer than a part times the threads.
+        """
         count = len(pixels)
         size = self.together
-        if count < size and self.repeatable:
+        if count < size and repeatable:
             pixels = np.concatenate([pixels, np.zeros((size - count, *pixels.shape[1:]), np.uint8)])
         elif count < size:
             size = count
@@ -83,7 +84,7 @@ class OnCPU:
         firsts = range(0, len(pixels), size)
         starts = [min(first, len(pixels) - size) for first in firsts]
         parts = [pixels[start : start + size] for start in starts]
-        if self.threads > 1 and (self.repeatable or len(parts) >= self.threads):
+        if self.threads > 1 and (repeatable or len(parts) >= self.threads):
             found = list(self.pool.map(self.part, parts))
         else:
             torch.set_num_threads(self.threads)  # a setting of each thread, and this may be a new one
@@ -113,9 +114,9 @@ class OnCPU:
             model.blocks = blocks
         return not bool((rows == rows[0]).all())
 
-    def submit(self, pixels: Pixels) -> Callable[[], Logits]:
-        """Classify a batch now; waiting for it takes no time."""
-        logits = self(pixels)
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
+        """Classify a batch now; waiting for it takes no time. See `backend.Backend.submit`."""
+        logits = self(pixels, repeatable=pad_to is not None)
         return lambda: logits
 
     def shrink(self) -> None:

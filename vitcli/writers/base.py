@@ -1,12 +1,12 @@
 """What every output is to the rest: `Format`, a row of WRITERS; `Output`, where rows go; the `Options` they share.
 
     with open_output(path, format, header, options) as out:
-        for result in stream(classifier, out.todo(inputs)):
+        for result in stream(classifier, inputs, wanted=out.wanted):
             out.write(result)
 
-`todo` and `write` belong together: `todo` leaves out what an earlier run answered and remembers what it let through;
-`write` takes one result for each, in the same order and in the same thread. Rows reach the disk whenever `todo` is
-asked for the next input, and with the row after `flush_rows` rows or FLUSH_SECONDS.
+`wanted` and `write` belong together: `wanted` leaves out what an earlier run answered and remembers what it let
+through; `write` takes one result for each, in the same order and in the same thread. Rows reach the disk whenever
+`wanted` is asked of the next input, and with the row after `flush_rows` rows or FLUSH_SECONDS.
 """
 
 from __future__ import annotations
@@ -99,19 +99,21 @@ class Output(ABC):
         """Whether an input's answer is not in the output yet."""
         return True
 
-    def todo(self, inputs: Iterable[Input]) -> Iterator[Input]:
-        """The inputs whose answers are not in the output yet. Results must be written one for each, in this order."""
-        for item in inputs:
-            if self.waiting:
-                self.flush()
-            with self.guarded():
-                needed = self.needs(item)
-            if needed:
-                yield item
-                continue
+    def wanted(self, item: Input) -> bool:
+        """Whether an input's answer is not in the output yet. Each that is wanted must be written, in this order."""
+        if self.waiting:
+            self.flush()
+        with self.guarded():
+            needed = self.needs(item)
+        if not needed:
             self.skipped += 1
             if self.skipped % SKIPS == 0:
                 self.flush()
+        return needed
+
+    def todo(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        """The inputs that are wanted."""
+        return filter(self.wanted, inputs)
 
     def write(self, result: Result) -> None:
         """Take one result."""
