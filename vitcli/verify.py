@@ -22,11 +22,10 @@ import numpy as np
 from PIL import Image
 
 from vitcli import checkpoints
-from vitcli.checkpoints import Checkpoint, convert
+from vitcli.checkpoints import Checkpoint, convert, processors
 from vitcli.errors import CheckpointError, MissingExtra
 from vitcli.network import backend
 from vitcli.network.backend import Engine, Logits
-from vitcli.pictures.preprocess import Preprocess
 
 TOLERANCE = 1e-4  # of float32 logits; a wrong LayerNorm epsilon moves them by 7e-4
 TOP = 5
@@ -217,7 +216,7 @@ def _processor(checkpoint: Checkpoint, kind: str) -> Any:
     if checkpoint.sources["preprocess"] == "preprocessor_config.json":
         own = json.loads((checkpoint.files[0].parent / "preprocessor_config.json").read_bytes())
         # where the file's size is not the network's, we put it right and transformers would not
-        if Preprocess.from_transformers(own, kind=kind) == checkpoint.preprocess:
+        if processors.from_transformers(own, kind=kind) == checkpoint.preprocess:
             settings = own
     named = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or kind)
     try:

@@ -202,7 +202,7 @@ def hub_config(config: Config, labels: Labels) -> dict[str, Any]:
 
 
 def hub_preprocess(preprocess: Preprocess) -> dict[str, Any]:
-    """`preprocessor_config.json`: what both transformers and `Preprocess.from_transformers` understand."""
+    """`preprocessor_config.json`: what both transformers and `processors.from_transformers` understand."""
     plain = preprocess.fit == "squash" and preprocess.resize == preprocess.size
     square = {"height": preprocess.resize, "width": preprocess.resize}
     settings: dict[str, Any] = {

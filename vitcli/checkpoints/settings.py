@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vitcli.checkpoints import processors
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.labels import Activation, Labels
@@ -187,10 +188,10 @@ class Settings:
         read, file = None, "preprocessor_config.json"
         try:
             if self.processor is not None:
-                read = Preprocess.from_transformers(self.processor, kind=kind)
+                read = processors.from_transformers(self.processor, kind=kind)
             elif self.timm:
                 file = "config.json"
-                read = Preprocess.from_timm(
+                read = processors.from_timm(
                     dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
                 )
         except CheckpointError as error:
