@@ -27,7 +27,7 @@ from vitcli.bench.contenders import Contender, Row, matrix_products
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
 from vitcli.errors import NotDownloaded
-from vitcli.network import backend
+from vitcli.network import backend, hardware
 from vitcli.network.accelerator import OnCard
 from vitcli.network.model import ViT
 from vitcli.pictures import images
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="google/vit-base-patch16-224")
     parser.add_argument("--batch", default="64,256")
-    parser.add_argument("--dtype", default="bfloat16", choices=backend.DTYPES)
+    parser.add_argument("--dtype", default="bfloat16", choices=hardware.DTYPES)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--pictures", type=int, default=4096, help="for the run from files")
     parser.add_argument("--files", help="a folder of pictures; without it, some are made up")
@@ -56,7 +56,7 @@ def main() -> None:
         checkpoint = material.random_checkpoint("B/16")
     card = torch.cuda.get_device_properties("cuda")
     print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB; torch {torch.__version__}, CUDA {torch.version.cuda}; "
-          f"{machine.processor()}, {backend.processors()} cores; "
+          f"{machine.processor()}, {hardware.processors()} cores; "
           f"{checkpoint.config.name}, {given.dtype}\n")  # fmt: skip
     for batch in map(int, given.batch.split(",")):
         forward(checkpoint, batch, given.dtype, given.repeats)

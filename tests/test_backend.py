@@ -1,8 +1,7 @@
-"""Where the network runs is chosen well, refused with a reason, and does not move the numbers."""
+"""The engine is chosen well, refused with a reason, and does not move the numbers."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,51 +93,6 @@ def test_a_type_that_would_be_emulated_is_warned_about(tiny: Path, monkeypatch: 
     assert "emulated" in sentence
 
 
-@pytest.mark.parametrize(
-    ("flags", "dtype", "expected"),
-    [
-        ("flags\t\t: fpu avx512_bf16 amx_tile", "bfloat16", True),
-        ("flags\t\t: fpu avx2 fma", "bfloat16", False),
-        ("flags\t\t: fpu avx2 fma", "float32", True),
-        ("flags\t\t: fpu avx512_bf16", "float16", False),
-        ("Features\t: fp asimd asimdhp bf16", "float16", True),
-        ("Features\t: fp asimd asimdhp bf16", "bfloat16", True),
-        ("nothing of the kind", "bfloat16", True),
-    ],
-)
-def test_the_system_s_word_on_the_cpu_is_read(
-    flags: str, dtype: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor\t: 0\n{flags}\n")
-    monkeypatch.setattr(backend, "Path", lambda _: cpuinfo)
-    assert backend.hardware_has(dtype) is expected
-
-
-def test_no_more_threads_than_processors_are_used() -> None:
-    assert 1 <= backend.processors() <= (os.cpu_count() or 1)
-
-
-def test_one_processor_allowed_is_one_processor_used() -> None:
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system has no affinity masks")
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert backend.processors() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def test_a_mapped_checkpoint_can_be_read_again_after_its_release(tiny: Path) -> None:
-    checkpoint = checkpoints.load(tiny)
-    before = {name: tensor.copy() for name, tensor in checkpoint.tensors.items()}
-    assert any(backend.mapping(tensor) is not None for tensor in checkpoint.tensors.values())
-    backend.release(checkpoint)
-    for name, tensor in checkpoint.tensors.items():
-        np.testing.assert_array_equal(tensor, before[name])
-
-
 def test_memory_that_runs_out_is_one_error_of_ours(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load(tiny)
     assert isinstance(network, backend.TorchBackend)
@@ -161,16 +115,6 @@ def test_other_errors_of_torch_are_not_dressed_up_as_memory(tiny: Path) -> None:
 def test_the_numpy_engine_refuses_what_it_cannot_do(tiny: Path, settings: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="float32 on the CPU"):
         load(tiny, engine="numpy", **settings)
-
-
-def test_a_device_that_is_not_here_is_refused_with_a_way_out() -> None:
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match="--device cpu"):
-            backend.choose_device("cuda")
-    with pytest.raises(UsageError, match="not one of"):
-        backend.choose_device("tpu")
-    with pytest.raises(UsageError, match="not one of"):
-        backend.choose_dtype("int8", "cpu")
 
 
 @pytest.mark.parametrize(

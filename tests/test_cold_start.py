@@ -135,6 +135,8 @@ def test_an_accelerator_goes_before_numpy_unless_the_cpu_is_asked_for(
 
 
 def test_looking_for_an_accelerator_does_not_import_torch() -> None:
-    code = "import sys; from vitcli.network import backend; backend.accelerator_likely(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from vitcli.network import hardware; hardware.accelerator_likely(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout == "False\n"

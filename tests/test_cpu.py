@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +23,8 @@ PREPROCESS = Preprocess(size=32, resize=32)
 HAS_PACKING = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 VARIANTS = [
     {}, {"gelu": "tanh"}, {"qkv_bias": False}, {"pooling": "mean"}, {"layer_scale": True}, {"patch_norms": True},
-    {"distillation_token": True}, {"attention_out": False, "heads": 1, "head_width": 48},
+    {"distillation_token": True}, {"classes": 0}, {"classes": 0, "distillation_token": True},
+    {"attention_out": False, "heads": 1, "head_width": 48},
 ]  # fmt: skip
 
 
@@ -141,27 +146,58 @@ def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch
     assert not cpu.mkl_is_faster(torch.nn.Linear(768, 768))
 
 
-@pytest.mark.parametrize("count", [4, 5, 6, 8, 11])
-def test_a_row_does_not_depend_on_its_place_in_a_batch_that_goes_through_in_parts(count: int) -> None:
-    run = OnCPU(network(), PREPROCESS, torch.float32)
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 6, 8, 11])
+def test_a_repeatable_row_depends_on_neither_its_place_nor_the_batch(count: int) -> None:
+    run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
     run.together = 4
-    given = pixels(count)
+    given = pixels(11)
     whole = run(given)
-    for shift in range(1, count):
-        np.testing.assert_array_equal(run(np.roll(given, shift, axis=0)), np.roll(whole, shift, axis=0))
+    for shift in range(11):
+        some = [(i + shift) % 11 for i in range(count)]
+        np.testing.assert_array_equal(run(given[some]), whole[some])
 
 
-def test_threads_that_take_parts_each_give_every_picture_its_own_row() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_that_take_parts_each_give_every_picture_its_own_row(threads: int) -> None:
     before = torch.get_num_threads()
-    torch.set_num_threads(3)
+    torch.set_num_threads(threads)
     try:
-        run = OnCPU(network(), PREPROCESS, torch.float32)
-        assert run.threads == 3
-        assert run.together == cpu.ENOUGH // 3
+        run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
+        assert run.threads == threads
+        assert run.together <= max(1, cpu.ENOUGH // threads)
         given = pixels(20)
         logits = run(given)
-        one_by_one = np.concatenate([run.part(given[i : i + 1]) for i in range(20)])
-        np.testing.assert_allclose(logits, one_by_one, atol=1e-4)
+        one_by_one = np.concatenate([run(given[i : i + 1]) for i in range(20)])
+        np.testing.assert_array_equal(logits, one_by_one)
         np.testing.assert_array_equal(logits[:6], run(given[:6]))
     finally:
         torch.set_num_threads(before)
+
+
+def test_where_a_row_depends_on_its_place_pictures_go_through_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert OnCPU(network(), PREPROCESS, torch.float32).together > 1
+    forward = PackedLinear.forward
+    nudge = lambda self, x: forward(self, x) + torch.arange(len(x)).view(-1, 1, 1) * 1e-6  # noqa: E731
+    monkeypatch.setattr(PackedLinear, "forward", nudge)
+    run = OnCPU(network(), PREPROCESS, torch.float32, repeatable=True)
+    assert run.packed
+    assert run.together == 1
+
+
+# What other processors' kernels do, as far as this one can run them: oneDNN's, then torch's own.
+KERNELS = [
+    {},
+    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    {"ATEN_CPU_CAPABILITY": "default"},
+]
+
+
+@pytest.mark.parametrize("kernels", KERNELS, ids=lambda k: "-".join(k.values()) or "unlimited")
+def test_rows_are_repeatable_with_every_instruction_set(kernels: dict[str, str]) -> None:
+    script = Path(__file__).with_name("repeatable_rows.py")
+    done = subprocess.run(
+        [sys.executable, script], env=os.environ | kernels, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["28 networks, 0 of them not repeatable"], done.stdout + done.stderr

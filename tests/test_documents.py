@@ -18,7 +18,7 @@ import vitcli
 from vitcli.checkpoints.settings import POOLINGS
 from vitcli.cli import COMMANDS, app, options
 from vitcli.hub import catalog
-from vitcli.network import backend
+from vitcli.network import backend, hardware
 from vitcli.pictures.preprocess import FAMILIES
 from vitcli.writers import WRITERS
 
@@ -74,7 +74,7 @@ def test_the_oldest_python_is_the_same_wherever_it_is_named() -> None:
 
 
 @pytest.mark.parametrize(("option", "table"), [
-    (options.RowFormat, WRITERS), (options.Preprocess, FAMILIES), (options.Dtype, ("auto", *backend.DTYPES)),
+    (options.RowFormat, WRITERS), (options.Preprocess, FAMILIES), (options.Dtype, ("auto", *hardware.DTYPES)),
     (options.Engine, get_args(backend.Engine)), (options.Compile, get_args(backend.Compile)),
     (options.Pooling, dict.fromkeys(POOLINGS.values())),
 ])  # fmt: skip

@@ -49,7 +49,8 @@ def test_a_file_imports_only_files_above_it(path: Path) -> None:
         assert ORDER.index(name) < own or name == layer(path), f"{layer(path)} imports {name}, which stands below it"
 
 
-LIGHT = [f"vitcli.{name}" for name in (*ORDER, "network.backend", "network.numpy_model") if name != "cli"]
+NETWORK = ("network.hardware", "network.backend", "network.numpy_model")
+LIGHT = [f"vitcli.{name}" for name in (*ORDER, *NETWORK) if name != "cli"]
 
 
 @pytest.mark.parametrize("name", ["vitcli", "vitcli.cli", *LIGHT])

@@ -35,7 +35,7 @@ def logits(checkpoint: Checkpoint, pixels: np.ndarray, config: Config | None = N
 
 
 def agrees(folder: Path, layout: str, **options: object) -> Checkpoint:
-    """Both engines give the library's logits; returns the checkpoint."""
+    """Both engines give the library's logits, and its features without the head; returns the checkpoint."""
     expected = np.load(folder / "expected.npz")
     weights = weights_of(folder)
     checkpoint = checkpoints.load(weights, **options)
@@ -43,6 +43,13 @@ def agrees(folder: Path, layout: str, **options: object) -> Checkpoint:
     np.testing.assert_allclose(logits(checkpoint, expected["pixels"]), expected["logits"], atol=1e-5, rtol=0)
     by_numpy = NumpyViT(checkpoint.config, checkpoint.tensors)(expected["pixels"])
     np.testing.assert_allclose(by_numpy, expected["logits"], atol=1e-5, rtol=0)
+    if "features" in expected:
+        headless = checkpoint.headless()
+        for features in (
+            logits(headless, expected["pixels"]),
+            NumpyViT(headless.config, headless.tensors)(expected["pixels"]),
+        ):
+            np.testing.assert_allclose(features, expected["features"], atol=1e-5, rtol=0)
     lazily = checkpoints.peek(weights, **options)
     assert {name: tensor.shape for name, tensor in lazily.tensors.items()} == checkpoint.config.tensors()
     return checkpoint

@@ -98,7 +98,7 @@ def test_failed_inputs_are_done_again_on_request(vit: Vit, tiny: Path, tmp_path:
     assert [status for _, status, _ in rows(tmp_path / "out.jsonl")] == ["ok"] * 5
 
 
-def test_without_resume_an_output_is_refused_and_with_other_settings_it_is_not_gone_on_with(
+def test_without_resume_an_output_is_refused_and_with_other_settings_it_is_not_resumed(
     vit: Vit, arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"

@@ -1,4 +1,4 @@
-"""Results -> every output format: exact, whole after a kill, and gone on with so that each input has one row."""
+"""Results -> every output format: exact, whole after a kill, and resumed so that each input has one row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vitcli.writers.text import Csv
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 
-KEPT = [name for name in WRITERS if name != "table"]  # the formats that can be gone on with
+KEPT = [name for name in WRITERS if name != "table"]  # the formats that can be resumed
 HEADER = {"model": "tiny", "preprocess": {"size": 224, "mean": [0.5, 0.5, 0.5]}, "device": "cpu"}
 
 ODD = [
@@ -185,7 +185,7 @@ def test_no_cell_is_a_formula(name: str, long: bool, tmp_path: Path) -> None:
 
 
 def test_a_negative_score_is_a_number_and_no_formula() -> None:
-    out = Csv(None, {}, Options(topk=1))
+    out = Csv({}, Options(topk=1))
     assert b",-1.5," in out.row(ok("a", -1.5))
 
 
@@ -389,7 +389,7 @@ def test_failures_are_done_again_on_request_and_keep_one_row(name: str, tmp_path
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_an_input_named_twice_has_two_rows_also_when_gone_on_with(name: str, tmp_path: Path) -> None:
+def test_an_input_named_twice_has_two_rows_also_when_resumed(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"out.{name}"
     assert resume(path, items("a", "b", "a")) == ["a", "b", "a"]
     assert resume(path, items("a", "b", "a", "b", "a")) == ["b", "a"]
@@ -470,7 +470,7 @@ def test_weights_on_disk_are_known_by_their_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_an_output_of_someone_else_is_not_gone_on_with(name: str, tmp_path: Path) -> None:
+def test_an_output_of_someone_else_is_not_resumed(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"out.{name}"
     if name == "sqlite":
         db = sqlite3.connect(path)
@@ -479,23 +479,47 @@ def test_an_output_of_someone_else_is_not_gone_on_with(name: str, tmp_path: Path
     else:
         path.write_text("theirs")
     before = path.read_bytes()
-    with pytest.raises(OutputError, match="cannot be gone on with"):
+    with pytest.raises(OutputError, match="cannot be resumed"):
         open_output(path, None, HEADER, Options(resume=True))
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_two_runs_do_not_write_to_one_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(path, **options | {"timeout": 0.05}))
+@pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}], ids=str)
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("name", WRITERS)
+def test_two_runs_do_not_write_to_one_output(name: str, rows: int, options: dict[str, bool], tmp_path: Path) -> None:
+    if name == "table" and "resume" in options:
+        return
     path = tmp_path / f"out.{name}"
-    with open_output(path, None, HEADER) as out:
-        out.write(ok("a"))
+    with open_output(path, name, HEADER) as out:
+        for _ in range(rows):
+            out.write(ok("a"))
         out.flush()
-        with pytest.raises(OutputError, match="Another run"):
-            open_output(path, None, HEADER, Options(resume=True))
+        before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(OutputError, match="Another run is writing to"):
+            open_output(path, name, HEADER, Options(**options))
+        with pytest.raises(OutputError, match="Another run is writing to"):
+            open_output(path, "csv", HEADER, Options(**options))  # in whatever format
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
         out.write(ok("b"))
-    assert len(read(path)) == 2
+    if name != "table":
+        assert len(read(path)) == rows + 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_output_is_free_again_after_a_run_an_error_and_a_refusal(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{name}"
+    with open_output(path, name, HEADER) as out:
+        out.write(ok("a"))
+    with pytest.raises(OutputError, match="exists already"):
+        open_output(path, name, HEADER)
+    with pytest.raises(RuntimeError), open_output(path, name, HEADER, Options(force=True)):
+        raise RuntimeError
+    with open_output(path, name, HEADER, Options(force=True)) as out, pytest.raises(AttributeError):
+        out.write(None)  # type: ignore[arg-type]
+    with open_output(path, name, HEADER, Options(force=True)) as out:
+        out.write(ok("b"))
+    assert not list(tmp_path.glob("*.vit-lock"))
 
 
 @pytest.mark.parametrize("name", ["jsonl", "json", "csv"])
@@ -611,7 +635,7 @@ def answer(path: str) -> Result:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_a_run_that_is_killed_and_gone_on_with_has_every_row_once(name: str, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_and_resumed_has_every_row_once(name: str, tmp_path: Path) -> None:
     path, count, chance, kills = tmp_path / f"out.{name}", 400, random.Random(name), 0
     run = [sys.executable, __file__, path, str(count), "0.001"]
     for _ in range(5):
@@ -630,7 +654,7 @@ def test_a_run_that_is_killed_and_gone_on_with_has_every_row_once(name: str, tmp
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_a_disk_that_fills_up_is_told_and_gone_on_with(name: str, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_reported_and_resumed(name: str, tmp_path: Path) -> None:
     path, count = tmp_path / f"out.{name}", 400
     limit = 160_000 if name == "sqlite" else 60_000
     run = [sys.executable, __file__, path, str(count), "0"]

@@ -34,7 +34,7 @@ class Config:
     heads: int = 12
     head_width: int = 64
     mlp_width: int = 3072
-    classes: int = 1000
+    classes: int = 1000  # 0: no head, the network gives the features that the head would read
     norm_eps: float = 1e-12
     gelu: Gelu = "exact"
     pooling: Pooling = "cls"  # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch)
@@ -88,6 +88,11 @@ class Config:
         """How many leading tokens of the last block are read (None: all), the rest need not be computed."""
         return 1 + self.distillation_token if self.pooling == "cls" else None
 
+    @property
+    def outputs(self) -> int:
+        """Numbers the network gives for a picture: logits, or features where there is no head."""
+        return self.classes or self.width
+
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of such a network: what `model.py` holds and a checkpoint must give."""
         d, inner, patch = self.width, self.heads * self.head_width, self.channels * self.patch_size**2
@@ -125,8 +130,9 @@ class Config:
             if self.layer_scale:
                 shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (d,)
         norm("norm", d)
-        linear("head", self.classes, d)
-        if self.distillation_token:
+        if self.classes:
+            linear("head", self.classes, d)
+        if self.classes and self.distillation_token:
             linear("distillation_head", self.classes, d)
         return shapes
 

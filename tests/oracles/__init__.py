@@ -2,7 +2,8 @@
 
 torchvision, timm, vit-pytorch and scipy are installed apart (see `oracles.txt`): torchvision would replace torch's CPU
 build, and transformers would change its behaviour if it found it. They fill a folder with `LIBRARY/CASE/`: a file of
-weights, perhaps config.json, and expected.npz, which holds `pixels` [b 3 H W] and the library's `logits` [b k].
+weights, perhaps config.json, and expected.npz, which holds `pixels` [b 3 H W] and the library's `logits` [b k],
+those of timm `features` [b d] as well.
 """
 
 from __future__ import annotations

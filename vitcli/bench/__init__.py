@@ -20,7 +20,7 @@ from vitcli.bench.contenders import Row, Settings, before_the_network, end_to_en
 from vitcli.bench.material import made_up, prepared
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
-from vitcli.network import backend
+from vitcli.network import backend, hardware
 from vitcli.network.backend import Logits
 
 
@@ -62,7 +62,7 @@ def bench(
     `pictures` are files as bytes (without any, some are made up); `on_progress` is called with a line for a person
     about each step. Raises MissingExtra for a peer that is not installed, and what `backend.load` raises.
     """
-    device = backend.choose_device(settings.device)
+    device = hardware.choose_device(settings.device)
     remarks = [] if pictures else ["The pictures were made up: 640x480 JPEG files."]
     files = list(pictures) or made_up()
     dtypes = settings.dtypes or default_dtypes(device)
@@ -150,5 +150,5 @@ def limit(rows: Sequence[Row], device: str, cores: int) -> str:
 def default_dtypes(device: str) -> tuple[str, ...]:
     """What is worth measuring here: the default, and what else the hardware has."""
     if device == "cpu":
-        return ("float32", "bfloat16") if backend.hardware_has("bfloat16") else ("float32",)
-    return (backend.choose_dtype("auto", device),)
+        return ("float32", "bfloat16") if hardware.hardware_has("bfloat16") else ("float32",)
+    return (hardware.choose_dtype("auto", device),)

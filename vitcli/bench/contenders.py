@@ -19,7 +19,7 @@ from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
 from vitcli.config import Config
 from vitcli.errors import UsageError
-from vitcli.network import backend
+from vitcli.network import hardware
 from vitcli.network.backend import Backend, Engine, Logits, Pixels
 from vitcli.pictures import images
 from vitcli.sources import Input
@@ -93,7 +93,7 @@ class Settings:
         """Raises UsageError for a stage, an engine, a dtype or a peer that is not one."""
         for what, given, known in (
             ("--stages", self.stages, STAGES), ("--engines", self.engines, ("torch", "numpy")),
-            ("--dtypes", self.dtypes, backend.DTYPES), ("--against", self.against, tuple(PEERS)),
+            ("--dtypes", self.dtypes, hardware.DTYPES), ("--against", self.against, tuple(PEERS)),
         ):  # fmt: skip
             if wrong := [name for name in given if name not in known]:
                 raise UsageError(f"{what} {wrong[0]!r} is not one of {', '.join(known)}.")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vitcli.network import backend
+from vitcli.network import hardware
 from vitcli.version import __version__
 
 
@@ -17,11 +17,11 @@ def describe(device: str) -> dict[str, Any]:
     """What this machine is, as far as a stranger needs it to read the figures."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, Any] = {"processor": processor(), "cores": backend.processors(), "system": platform.platform()}
+    found: dict[str, Any] = {"processor": processor(), "cores": hardware.processors(), "system": platform.platform()}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found["memory_bytes"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if device != "cpu":
-        found["accelerator"] = backend.describe_device(device)
+        found["accelerator"] = hardware.describe_device(device)
     found["versions"] = {"vit": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "pillow", "transformers", "onnxruntime", "openvino"):
         with contextlib.suppress(PackageNotFoundError):

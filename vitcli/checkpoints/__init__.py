@@ -10,6 +10,7 @@ pictures of other sizes.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,7 +46,8 @@ class Checkpoint:
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
     `sources` says where "labels", "preprocess" and "heads" come from; `dropped` names tensors that inference does not
-    need; `warnings` are sentences for whoever chose the checkpoint.
+    need; `warnings` are sentences for whoever chose the checkpoint; `maps` are the mapped files
+    that tensors are views of.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Checkpoint:
     warnings: tuple[str, ...]
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
+    maps: tuple[mmap.mmap, ...] = ()
 
     def sha256(self) -> str:
         """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""
@@ -70,6 +73,21 @@ class Checkpoint:
     def not_finite(self) -> list[str]:
         """Names of tensors that hold NaN or infinity. Reads every weight."""
         return [name for name, tensor in self.tensors.items() if not _finite(tensor)]
+
+    def headless(self) -> Checkpoint:
+        """The same network without its classification head, which gives features [b d] instead of logits [b k]."""
+        config = replace(self.config, classes=0)
+        tensors = {name: self.tensors[name] for name in config.tensors()}
+        return replace(self, config=config, tensors=tensors, labels=Labels.unnamed(0))
+
+    def release(self) -> None:
+        """Take the mapped files' pages out of this process; whoever reads a tensor again gets them back.
+
+        Weights would otherwise count twice once a network has packed them or has them on a card. Nobody writes to them.
+        """
+        for data in self.maps:
+            if hasattr(data, "madvise"):  # not on Windows
+                data.madvise(mmap.MADV_DONTNEED)
 
 
 def load(
@@ -157,6 +175,7 @@ def _open(
         warnings=tuple(dict.fromkeys(settings.warnings)),
         sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},
         dropped=found.dropped,
+        maps=contents.maps,
     )
 
 

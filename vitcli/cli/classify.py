@@ -74,7 +74,7 @@ def classify(
     """
     from vitcli import sources, writers
     from vitcli.errors import UsageError
-    from vitcli.network import backend
+    from vitcli.network import backend, hardware
     from vitcli.pictures.images import MAX_PIXELS
     from vitcli.report import FailureLog, Report
     from vitcli.sources.counting import count, countable
@@ -100,7 +100,7 @@ def classify(
         )
 
     given = inputs()
-    card = device != "cpu" and backend.accelerator_likely()  # compiling pays for a long run only
+    card = device != "cpu" and hardware.accelerator_likely()  # compiling pays for a long run only
     counted = (backend.WORTH_COMPILING if card else COUNTED) if countable(names) else FEW  # stdin may be slow
     first = list(islice(given, counted + 1))
     known = len(first) if len(first) <= counted else None

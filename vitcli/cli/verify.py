@@ -52,7 +52,7 @@ def verify(
     """
     from vitcli import checkpoints, hub, sources
     from vitcli.errors import PictureError
-    from vitcli.network import backend
+    from vitcli.network import backend, hardware
     from vitcli.pictures import images
     from vitcli.verify import TOLERANCE, Reference, synthetic
     from vitcli.verify import verify as compare
@@ -87,7 +87,7 @@ def verify(
         say.print(console.printable(about(name, reference)))
         if not paths:
             say.print("No pictures were given: compared on three made up here, the same ones every time.")
-    device = backend.choose_device(device)
+    device = hardware.choose_device(device)
     engines: tuple[backend.Engine, ...] = ("numpy", "torch") if device == "cpu" else ("torch",)
     if engine != "auto":
         engines = (engine,)

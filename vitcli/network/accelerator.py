@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitcli.network.model import Attention, Block, ViT
+from vitcli.network.model import Attention, Block, Record, ViT, attend
 from vitcli.pictures.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,16 +37,16 @@ class FusedAttention(nn.Module):
         self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
         self.out = attention.out
 
-    def forward(self, x: Tensor, read: None = None) -> Tensor:
+    def forward(self, x: Tensor, queries: None = None, record: Record | None = None) -> Tensor:
         x = F.linear(x, self.weight, self.bias)
         q, k, v = rearrange(x, "b n (t h d) -> t b h n d", t=3, h=self.heads)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v, record)
         y: Tensor = self.out(rearrange(x, "b h n d -> b n (h d)"))
         return y
 
 
 def fuse(model: ViT) -> None:
-    """Fuse query, key and value wherever all tokens ask; the last block may read only its first ones."""
+    """Fuse query, key and value wherever all tokens ask; in the last block perhaps only the first ones do."""
     for block in model.blocks[: -1 if model.config.pooled_tokens else None]:
         if isinstance(block, Block) and isinstance(block.attention, Attention):
             block.attention = FusedAttention(block.attention)  # type: ignore[assignment]  # it is called the same way

@@ -1,25 +1,24 @@
-"""Where the network runs: devices, dtypes, and the two engines that take uint8 [b h w c] to float32 logits [b k].
+"""A checkpoint -> a network that runs: one of two engines that take uint8 [b h w c] to float32 logits [b k].
 
 torch serves accelerators and long jobs; numpy serves a few pictures on a CPU, done before torch would be imported.
+A network without a head gives features [b d] where others give logits.
 Nothing here imports torch until a device or an engine of torch's is asked for.
 """
 
 from __future__ import annotations
 
-import math
-import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vitcli.checkpoints import Checkpoint
-from vitcli.errors import DeviceError, OutOfMemory, UsageError
+from vitcli.errors import OutOfMemory, UsageError
+from vitcli.network.hardware import accelerator_likely, choose_device, choose_dtype, hardware_has, processors
 
 if TYPE_CHECKING:
     from vitcli.network.accelerator import OnCard
@@ -29,14 +28,6 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Logits: TypeAlias = npt.NDArray[np.float32]
 Engine = Literal["auto", "numpy", "torch"]
 Compile = Literal["auto", "on", "off"]
-
-DTYPES = ("float32", "bfloat16", "float16")
-
-# What Linux calls arithmetic in each type, on x86 and ARM; a CPU with none of these converts back and forth instead.
-CPU_FLAGS = {
-    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
-    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
-}
 
 # How long float32 takes on a CPU: seconds until torch could begin (its import, laying out the weights), and operations
 # a second of one thread at ViT-B/16. Measured on a 2-core Xeon with AVX-512 (torch 2.13, numpy 2.4 over OpenBLAS); on
@@ -53,11 +44,15 @@ WORTH_COMPILING = 20_000
 
 
 class Backend(Protocol):
-    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know."""
+    """A loaded network: `logits(uint8 [b h w c]) -> float32 [b k]`, where it runs, and what its user should know.
+
+    `repeatable` says that a picture's row is the same, to the bit, whatever batch it is in.
+    """
 
     engine: str
     device: str
     dtype: str
+    repeatable: bool
     warnings: tuple[str, ...]
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
@@ -73,9 +68,12 @@ class NumpyBackend:
     engine, device, dtype = "numpy", "cpu", "float32"
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, repeatable: bool = False) -> None:
         from vitcli.network.numpy_model import NumpyViT
 
+        self.repeatable = repeatable
+        # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
+        self._together = 1 if repeatable else 4
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
 
@@ -87,8 +85,8 @@ class NumpyBackend:
     def logits(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises OutOfMemory when it does not fit."""
         try:
-            # more at once would gain nothing and take memory: 15 MB a picture of ViT-B/16
-            parts = [pixels[start : start + 4] for start in range(0, len(pixels) or 1, 4)]
+            size = self._together
+            parts = [pixels[start : start + size] for start in range(0, len(pixels) or 1, size)]
             return np.concatenate([self._model(self._normalised(part)) for part in parts])
         except MemoryError as error:
             raise OutOfMemory(f"A batch of {len(pixels)} pictures does not fit in memory.") from error
@@ -100,13 +98,20 @@ class TorchBackend:
     engine = "torch"
 
     def __init__(
-        self, checkpoint: Checkpoint, device: str, dtype: str, compiled: bool = False, batch: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        dtype: str,
+        compiled: bool = False,
+        batch: int | None = None,
+        repeatable: bool = False,
     ) -> None:
         import torch
 
         from vitcli.network.model import ViT
 
         self.device, self.dtype = device, dtype
+        self.repeatable = repeatable and device == "cpu"  # on a card, batches of one size do it
         self.warnings: tuple[str, ...] = ()
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         self._run: OnCPU | OnCard
@@ -117,12 +122,12 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, lambda: release(checkpoint))
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.release, repeatable)
         else:
             from vitcli.network.accelerator import OnCard
 
             self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
-            release(checkpoint)
+            checkpoint.release()
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
         """Start on a batch. An accelerator goes on by itself: submit the next batch before waiting for this one."""
@@ -164,18 +169,24 @@ def load(
     pictures: int | None,
     batch: int | None = None,
     compile: Compile = "auto",
+    repeatable: bool = False,
 ) -> Backend:
     """A network ready to run. `pictures` is how many there are to classify, `batch` how many at once; None for many.
 
+    Which engine is chosen, and how a CPU computes, depends on `pictures`. Not so for a `repeatable` one: there a
+    picture's row depends on the picture, the weights, the settings and the machine, to the bit.
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
-    if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
-        return NumpyBackend(checkpoint)
+    known = None if repeatable else pictures
+    if compile != "on" and choose_engine(engine, device, dtype, known, checkpoint.config.flops) == "numpy":
+        return NumpyBackend(checkpoint, repeatable)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     device = choose_device(device)
-    compiled = choose_compile(compile, device, pictures)
-    at_once = min((count for count in (pictures, batch) if count), default=None)
-    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once)
+    if repeatable and compile == "auto":
+        compile = "off"  # auto goes by the number of pictures, and compiled kernels round otherwise
+    compiled = choose_compile(compile, device, known)
+    at_once = min((count for count in (known, batch) if count), default=None)
+    return TorchBackend(checkpoint, device, choose_dtype(dtype, device), compiled, at_once, repeatable)
 
 
 def choose_compile(compile: Compile, device: str, pictures: int | None) -> bool:
@@ -211,114 +222,3 @@ def choose_engine(
     operations = pictures * flops / processors()
     torch_start = TORCH_PACKING + TORCH_IMPORT * ("torch" not in sys.modules)
     return "numpy" if operations / NUMPY_RATE < torch_start + operations / TORCH_RATE else "torch"
-
-
-def accelerator_likely() -> bool:
-    """Whether torch might find a CUDA card or Apple's MPS here, told from the system alone."""
-    if sys.platform == "darwin":
-        import platform
-
-        return platform.machine() == "arm64"
-    if sys.platform == "win32":
-        return Path("C:/Windows/System32/nvcuda.dll").exists()
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or Path("/dev/kfd").exists()
-
-
-def choose_device(device: str) -> str:
-    """`auto` -> "cuda", "mps" or "cpu", the first that works here; anything else is checked and returned.
-
-    Raises DeviceError for a device that this machine or this torch does not have.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind == "cpu" and not index:
-        return device
-    if kind == "mps" and not index:
-        if not torch.backends.mps.is_available():
-            raise DeviceError("No MPS device here: it needs an Apple-silicon Mac. Use --device cpu.")
-        return device
-    if kind == "cuda" and (not index or index.isdecimal()):
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available():
-            built = "finds no usable card" if torch.version.cuda or torch.version.hip else "is built without CUDA"
-            raise DeviceError(f"No CUDA device here: this torch {built}. Use --device cpu, or install a CUDA build.")
-        if index and int(index) >= count:
-            raise DeviceError(f"There is no {device} here: this machine has cuda:0 to cuda:{count - 1}.")
-        return device
-    raise UsageError(f"--device {device!r} is not one of auto, cpu, cuda, cuda:N, mps.")
-
-
-def choose_dtype(dtype: str, device: str) -> str:
-    """`auto` -> float32 on cpu and mps, bfloat16 on cuda (float16 where the card has none)."""
-    if dtype == "auto":
-        if not device.startswith("cuda"):
-            return "float32"
-        import torch
-
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}.")
-    return dtype
-
-
-def describe_device(device: str) -> dict[str, Any]:
-    """What a report says about a device: its name and, for a card, its memory in bytes."""
-    if device.startswith("cuda"):
-        import torch
-
-        card = torch.cuda.get_device_properties(device)
-        return {"device": device, "name": card.name, "memory_bytes": card.total_memory}
-    return {"device": device, "name": device}
-
-
-def hardware_has(dtype: str) -> bool:
-    """Whether this CPU computes in `dtype`; where the system does not tell, it is taken to."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return True
-    flags = next((line.split() for line in lines if line.lower().startswith(("flags", "features"))), None)
-    return flags is None or dtype not in CPU_FLAGS or not CPU_FLAGS[dtype].isdisjoint(flags)
-
-
-def processors() -> int:
-    """Physical cores that this process may use: within its affinity mask and its container's share."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    cores = {siblings(cpu) for cpu in allowed}
-    with suppress(OSError, ValueError):  # "max 100000" where there is no limit
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(len(cores), math.ceil(int(quota) / int(period))))
-    return len(cores)
-
-
-def siblings(cpu: int) -> str:
-    """What the hardware threads of one core have in common."""
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
-    except OSError:
-        return str(cpu)
-
-
-def release(checkpoint: Checkpoint) -> None:
-    """Take a memory-mapped checkpoint's pages out of this process; whoever reads a tensor again gets them back.
-
-    Its weights would otherwise count twice once they are packed or on a card. Nobody writes to them.
-    """
-    maps = {id(found): found for array in checkpoint.tensors.values() if (found := mapping(array)) is not None}
-    for found in maps.values():
-        if hasattr(found, "madvise"):  # not on Windows
-            found.madvise(mmap.MADV_DONTNEED)
-
-
-def mapping(array: npt.NDArray[Any]) -> mmap.mmap | None:
-    """The mapped file that an array is a view of, if any."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    owner = owner.obj if isinstance(owner, memoryview) else owner
-    return owner if isinstance(owner, mmap.mmap) else None

@@ -5,6 +5,10 @@ for every batch. `pack` hands the tiles over instead, in oneDNN's form, or in MK
 product is the faster by a tenth (and elsewhere the slower by a third).
 
 Every kind and shape of packed layer is checked against the plain one before it takes its place, else it stays plain.
+
+The last digits of a row of a matrix product depend on how many rows there are, and on how many threads share them: a
+kernel for another size sums in another order. So a `repeatable` network takes pictures in parts that always have the
+same size, each in one thread. Whether a row then depends on its place among the others is checked as well.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ class OnCPU:
     never wait for each other, as threads that share every product do some hundred times a batch, which costs most where
     something else wants the cores. Fewer parts than threads share their products after all.
     `batch` is how many pictures come at once if that is known: the weights are laid out for that.
+    `repeatable` gives a picture the same row, to the bit, whatever else is classified: every part is filled up to the
+    same size, and no product is shared. That costs time when pictures are fewer than a part times the threads.
     """
 
     def __init__(
@@ -51,9 +57,10 @@ class OnCPU:
         preprocess: Preprocess,
         dtype: torch.dtype,
         batch: int | None = None,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], None] | None = None,
+        repeatable: bool = False,
     ) -> None:
-        self.model, self.preprocess, self.dtype = model, preprocess, dtype
+        self.model, self.preprocess, self.dtype, self.repeatable = model, preprocess, dtype, repeatable
         self.threads = torch.get_num_threads()
         config = model.config
         picture = config.tokens * max(config.mlp_width, 3 * config.width) * dtype.itemsize
@@ -61,22 +68,29 @@ class OnCPU:
         self.together = max(1, min(WIDEST // picture, enough))
         self.packed = pack(model, dtype, self.together, release)
         self.pool = ThreadPoolExecutor(self.threads, "network", initializer=torch.set_num_threads, initargs=(1,))
+        if self.together > 1 and self.pool.submit(self.place_matters).result():
+            self.together = 1
 
     def __call__(self, pixels: Pixels) -> Logits:
         """Classify a batch. Raises RuntimeError when it does not fit in memory."""
-        # in equal parts, the last one overlapping: the last digits of a row depend on how many go through with it
-        size = min(self.together, len(pixels))
+        count = len(pixels)
+        size = self.together
+        if count < size and self.repeatable:
+            pixels = np.concatenate([pixels, np.zeros((size - count, *pixels.shape[1:]), np.uint8)])
+        elif count < size:
+            size = count
+        # in parts of one size, the last one overlapping
         firsts = range(0, len(pixels), size)
         starts = [min(first, len(pixels) - size) for first in firsts]
         parts = [pixels[start : start + size] for start in starts]
-        if self.threads > 1 and len(parts) >= self.threads:
+        if self.threads > 1 and (self.repeatable or len(parts) >= self.threads):
             found = list(self.pool.map(self.part, parts))
         else:
             torch.set_num_threads(self.threads)  # a setting of each thread, and this may be a new one
             found = [self.part(part) for part in parts]
         return np.concatenate(
             [logits[first - start :] for first, start, logits in zip(firsts, starts, found, strict=True)]
-        )
+        )[:count]
 
     @torch.inference_mode()
     def part(self, pixels: Pixels) -> Logits:
@@ -84,6 +98,20 @@ class OnCPU:
         normalised = torch.from_numpy(self.preprocess.normalised(pixels)).to(self.dtype)
         logits: Logits = self.model(normalised).float().numpy()
         return logits
+
+    @torch.inference_mode()
+    def place_matters(self) -> bool:
+        """Whether one picture at every place of a part gets different rows; the first and last block stand for all."""
+        model, config = self.model, self.model.config
+        generator = torch.Generator().manual_seed(0)
+        picture = torch.rand(1, config.channels, config.image_size, config.image_size, generator=generator)
+        blocks = model.blocks
+        model.blocks = nn.ModuleList(blocks[i] for i in sorted({0, config.depth - 1}))
+        try:
+            rows = model(picture.to(self.dtype).repeat(self.together, 1, 1, 1)).float().view(torch.int32)
+        finally:
+            model.blocks = blocks
+        return not bool((rows == rows[0]).all())
 
     def submit(self, pixels: Pixels) -> Callable[[], Logits]:
         """Classify a batch now; waiting for it takes no time."""
@@ -133,7 +161,7 @@ class MKLLinear(nn.Module):
 
 
 @torch.inference_mode()
-def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] = lambda: None) -> int:
+def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] | None = None) -> int:
     """`model.lower` on the CPU with the linear layers packed; says how many could be.
 
     `together` is how many pictures usually go through at once: the tiles are chosen for that. Each plain weight is let
@@ -152,7 +180,8 @@ def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], No
             if packer.replace(part.mlp, "fc1", rows, then=part.mlp.gelu):
                 part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
             packer.replace(part.mlp, "fc2", rows)
-        release()
+        if release:
+            release()
     model.lower(dtype)
     return packer.done
 

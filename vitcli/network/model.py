@@ -3,12 +3,15 @@
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
 Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes.
+`vit(pixels, record)` also keeps each block's attention maps and tokens in a `Record`, for whoever explains or searches.
 Inference only: there is no dropout. Parameter names and shapes are those of `Config.tensors()`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +21,19 @@ from torch import Tensor, nn
 
 from vitcli.config import SIZES, Config
 
-__all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "ViT"]
+__all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "Record", "ViT"]
+
+
+@dataclass(slots=True)
+class Record:
+    """What a network keeps of its way when it is given one, a tensor for each block, all tokens included.
+
+    The logits are computed from these maps: with `pixels.requires_grad_()`, `torch.autograd.grad` of a logit with
+    respect to `attention` tells how much each of its weights counts.
+    """
+
+    attention: list[Tensor] = field(default_factory=list)  # b h n n: row i is token i's attention to all, and sums to 1
+    tokens: list[Tensor] = field(default_factory=list)  # b n d: what the block gives
 
 
 class PatchEmbedding(nn.Module):
@@ -43,7 +58,7 @@ class PatchEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: [b n d] -> [b r d], the first `read` tokens (all by default) asking all n."""
+    """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
 
     def __init__(self, config: Config, device: str | None = None) -> None:
         super().__init__()
@@ -54,12 +69,25 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
         self.out = nn.Linear(inner, config.width, device=device) if config.attention_out else nn.Identity()
 
-    def forward(self, x: Tensor, read: int | None = None) -> Tensor:
-        queries, keys, values = self.query(x[:, :read]), self.key(x), self.value(x)
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (queries, keys, values))
-        x = F.scaled_dot_product_attention(q, k, v)  # b h r d, scaled by 1/sqrt(d)
+    def forward(self, x: Tensor, queries: int | None = None, record: Record | None = None) -> Tensor:
+        q, k, v = self.query(x[:, :queries]), self.key(x), self.value(x)
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (q, k, v))
+        x = attend(q, k, v, record)  # b h r d
         x = self.out(rearrange(x, "b h n d -> b n (h d)"))
         return x
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, record: Record | None = None) -> Tensor:
+    """Scaled dot-product attention: queries [b h r d], keys and values [b h n d] -> [b h r d].
+
+    In one fused operation that never holds the map, unless the map is to be recorded.
+    """
+    if record is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = q @ rearrange(k, "b h n d -> b h d n") / math.sqrt(q.shape[-1])
+    attention: Tensor = scores.softmax(dim=-1)  # b h r n
+    record.attention.append(attention)
+    return attention @ v
 
 
 class MLP(nn.Module):
@@ -77,7 +105,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm encoder layer: [b n d] -> [b r d], only the first `read` tokens if given."""
+    """One pre-norm encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given."""
 
     scale1: nn.Parameter | None  # LayerScale of "Going deeper with Image Transformers" (Touvron et al., 2021)
     scale2: nn.Parameter | None
@@ -92,9 +120,11 @@ class Block(nn.Module):
             scale = nn.Parameter(torch.ones(config.width, device=device)) if config.layer_scale else None
             self.register_parameter(name, scale)
 
-    def forward(self, x: Tensor, read: int | None = None) -> Tensor:
-        x = x[:, :read] + scaled(self.attention(self.norm1(x), read), self.scale1)
+    def forward(self, x: Tensor, queries: int | None = None, record: Record | None = None) -> Tensor:
+        x = x[:, :queries] + scaled(self.attention(self.norm1(x), queries, record), self.scale1)
         x = x + scaled(self.mlp(self.norm2(x)), self.scale2)
+        if record is not None:
+            record.tokens.append(x)
         return x
 
 
@@ -104,7 +134,7 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
 
 
 class ViT(nn.Module):
-    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k]."""
+    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k], or features [b d] without a head."""
 
     class_token: nn.Parameter | None
     distillation_token: nn.Parameter | None
@@ -128,9 +158,9 @@ class ViT(nn.Module):
         self.positions = nn.Parameter(nn.init.trunc_normal_(positions, std=0.02))
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
         self.norm = nn.LayerNorm(d, config.norm_eps, device=device)
-        self.head = nn.Linear(d, config.classes, device=device)
+        self.head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
         if config.distillation_token:
-            self.distillation_head = nn.Linear(d, config.classes, device=device)
+            self.distillation_head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
 
     @classmethod
     def from_tensors(cls, config: Config, tensors: Mapping[str, np.ndarray]) -> ViT:
@@ -155,10 +185,10 @@ class ViT(nn.Module):
             parameter.data = parameter.data.to(dtype)
         return self
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, record: Record | None = None) -> Tensor:
         x = self.patch_embedding(pixels)  # b n d
         x = self.add_positions(x)
-        x = self.encode(x)
+        x = self.encode(x, record)
         x = self.pool(x)  # b d, or b 2 d with a distillation token
         x = self.classify(x)  # b k
         return x
@@ -175,12 +205,16 @@ class ViT(nn.Module):
             x = x + self.positions
         return x
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The transformer: [b n d] -> [b r d], of which the last block computes only the r tokens that are pooled."""
+    def encode(self, x: Tensor, record: Record | None = None) -> Tensor:
+        """The transformer: [b n d] -> [b r d], of which the last block computes only the r tokens that are pooled.
+
+        A record is of all n.
+        """
         *blocks, last = self.blocks
         for block in blocks:
-            x = block(x)
-        x = last(x, self.config.pooled_tokens).to(self.norm.weight.dtype)  # see `lower`
+            x = block(x, record=record)
+        x = last(x, self.config.pooled_tokens if record is None else None, record)
+        x = x.to(self.norm.weight.dtype)  # see `lower`
         return x if self.config.pooled_norm else self.norm(x)
 
     def pool(self, x: Tensor) -> Tensor:
@@ -195,7 +229,10 @@ class ViT(nn.Module):
         return self.norm(x) if self.config.pooled_norm else x
 
     def classify(self, x: Tensor) -> Tensor:
-        """The head; DeiT's two heads are averaged, as its authors do at inference."""
+        """The head; DeiT's two heads are averaged, as its authors do at inference.
+
+        Without a head (no classes) the features themselves, of DeiT the mean of its two tokens (timm's `pre_logits`).
+        """
         if self.config.distillation_token:
             x = (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
         else:

@@ -34,7 +34,7 @@ MOST_THREADS = 8  # more would get slices too thin to be worth waking up for
 
 
 class NumpyViT:
-    """A whole Vision Transformer: normalised pixels [b c H W] float32 -> logits [b k] float32."""
+    """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k] or, without a head, features [b d]."""
 
     def __init__(self, config: Config, tensors: Mapping[str, Array], threads: int = 1) -> None:
         self.config = config
@@ -88,10 +88,10 @@ class NumpyViT:
         x = self.block(x, f"blocks.{last}", self.config.pooled_tokens)
         return x if self.config.pooled_norm else self.layer_norm(x, "norm")
 
-    def block(self, x: Array, name: str, read: int | None = None) -> Array:
-        """One pre-norm encoder layer: [b n d] -> [b r d], only the first `read` tokens if given."""
-        y = self.attention(self.layer_norm(x, f"{name}.norm1"), f"{name}.attention", read)
-        x = self.add(x[:, :read], y, f"{name}.scale1")
+    def block(self, x: Array, name: str, queries: int | None = None) -> Array:
+        """One pre-norm encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given."""
+        y = self.attention(self.layer_norm(x, f"{name}.norm1"), f"{name}.attention", queries)
+        x = self.add(x[:, :queries], y, f"{name}.scale1")
         y = self.mlp(self.layer_norm(x, f"{name}.norm2"), f"{name}.mlp")
         return self.add(x, y, f"{name}.scale2")
 
@@ -102,13 +102,13 @@ class NumpyViT:
         branch += x
         return branch
 
-    def attention(self, x: Array, name: str, read: int | None = None) -> Array:
-        """Multi-head self-attention: [b n d] -> [b r d], the first `read` tokens (all by default) asking all n."""
+    def attention(self, x: Array, name: str, queries: int | None = None) -> Array:
+        """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
         heads = self.config.heads
-        queries = self.linear(x[:, :read], f"{name}.query")
+        asked = self.linear(x[:, :queries], f"{name}.query")  # b r (h d)
         keys, values = self.linear(x, f"{name}.key"), self.linear(x, f"{name}.value")
-        queries *= np.float32(self.config.head_width**-0.5)
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (queries, keys, values))
+        asked *= np.float32(self.config.head_width**-0.5)
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (asked, keys, values))
 
         def answer(rows: slice) -> None:
             for i in range(len(x)):  # one picture at a time: the scores of many would leave the cache
@@ -117,7 +117,7 @@ class NumpyViT:
                 np.matmul(scores, v[i], out=q[i, :, rows])  # the queries have been asked: their place is free
 
         self.shared(q.shape[2], answer)
-        return self.linear(queries, f"{name}.out") if self.config.attention_out else queries
+        return self.linear(asked, f"{name}.out") if self.config.attention_out else asked
 
     def mlp(self, x: Array, name: str) -> Array:
         """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d]."""
@@ -136,7 +136,9 @@ class NumpyViT:
         return self.layer_norm(x, "norm") if self.config.pooled_norm else x
 
     def classify(self, x: Array) -> Array:
-        """The head; DeiT's two heads are averaged, as its authors do at inference."""
+        """The head; DeiT's two heads are averaged, as its authors do at inference. Without a head, as in `model.py`."""
+        if not self.config.classes:
+            return reduce(x, "b t d -> b d", "mean") if self.config.distillation_token else x
         if self.config.distillation_token:
             return (self.linear(x[:, 0], "head") + self.linear(x[:, 1], "distillation_head")) * np.float32(0.5)
         return self.linear(x, "head")

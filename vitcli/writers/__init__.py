@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import UsageError
-from vitcli.writers.base import Options, Writer
+from vitcli.writers.base import Format, Options, Output, explained, regular
+from vitcli.writers.lock import Lock
 from vitcli.writers.parquet import Parquet
 from vitcli.writers.sqlite import Sqlite
 from vitcli.writers.table import Table
 from vitcli.writers.text import Csv, Json, Jsonl, Tsv
 
-__all__ = ["WRITERS", "Options", "Writer", "open_output", "writer_for"]
+__all__ = ["WRITERS", "Format", "Options", "Output", "open_output", "writer_for"]
 
-WRITERS: dict[str, type[Writer]] = {kind.name: kind for kind in (Table, Json, Jsonl, Csv, Tsv, Parquet, Sqlite)}
+WRITERS: dict[str, type[Format]] = {kind.name: kind for kind in (Table, Json, Jsonl, Csv, Tsv, Parquet, Sqlite)}
 
 
-def writer_for(format: str | None, path: Path | None = None) -> type[Writer]:
-    """The writer of a format's name; without one, of the path's ending; without a path, the table.
+def writer_for(format: str | None, path: Path | None = None) -> type[Format]:
+    """The format of a format's name; without one, of the path's ending; without a path, the table.
 
     Raises UsageError for a name or an ending that is not in WRITERS.
     """
@@ -38,9 +39,26 @@ def writer_for(format: str | None, path: Path | None = None) -> type[Writer]:
 
 def open_output(
     path: Path | None, format: str | None, header: Mapping[str, Any], options: Options | None = None
-) -> Writer:
+) -> Output:
     """Open an output: a file, or stdout for None. `header` says how the results are made.
 
-    Raises UsageError for settings that cannot be meant and OutputError for a path that cannot be written.
+    Raises UsageError for settings that mean nothing here and OutputError for a path that cannot be written.
     """
-    return writer_for(format, path)(path, header, options or Options())
+    kind, options = writer_for(format, path), options or Options()
+    for setting in kind.without:
+        if getattr(options, setting):
+            raise UsageError(f"--{setting.replace('_', '-')} means nothing for the format {kind.name}.")
+    if path is None and options.resume:
+        raise UsageError("--resume needs an output file: name it with -o.")
+    with explained(path):
+        target = regular(path) if path is not None else None
+        if path is None or target is None:
+            return kind.open(path, header, options)
+        lock = Lock(path, target)  # before anything is removed, overwritten or cut
+        try:
+            out = kind.open(path, header, options)
+        except BaseException:
+            lock.release()
+            raise
+        out.release = lock.release
+        return out

@@ -14,8 +14,8 @@ holds how the results were made, and a row for each row of the output: which inp
 
 Safe against `kill -9` by the order of writes: first the rows go into the output, then the journal's transaction says
 so. What the journal does not know of is cut off the output and done again. Rows that were replaced (a file that
-changed, a failure done again) are dropped from the journal at once, and from the output by `Writer.rebuild`: a new file
-is made beside the old one, one transaction switches the journal over to it and notes that it is to be renamed, then it
+changed, a failure done again) are dropped from the journal at once, and from the output by rebuilding it: a new file is
+made beside the old one, one transaction switches the journal over to it and notes that it is to be renamed, then it
 is renamed. Whoever opens the journal next finishes a renaming that did not happen.
 """
 
@@ -120,6 +120,12 @@ class Journal:
         self.db.execute("PRAGMA journal_mode = DELETE")
         self.db.close()
 
+    def abandon(self) -> None:
+        """Forget what was told since the last commit, and close."""
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+            self.db.close()
+
     def agree(self, output: Path, header: Mapping[str, Any]) -> None:
         """Record how results are made, or raise OutputError if those that are here were made otherwise."""
         # weights on disk are known by their bytes: their path may be written in many ways
@@ -156,7 +162,9 @@ class Journal:
         self.db.execute("UPDATE vit_rows SET run = ? WHERE id = ?", (self.run, found[0]))
         return found[0], bool(found[1]), bool(found[2])
 
-    def add(self, own: Identity, failed: bool, start: int | None, stop: int | None, record: str | None) -> int:
+    def add(
+        self, own: Identity, failed: bool, start: int | None = None, stop: int | None = None, record: str | None = None
+    ) -> int:
         """A row of the output; its id."""
         done = self.db.execute(
             "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, run, start, stop, record) "

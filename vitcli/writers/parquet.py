@@ -10,91 +10,63 @@ results were made is in the file's metadata, under "vit".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from vitcli.errors import MissingExtra, OutputError, UsageError
+from vitcli.errors import MissingExtra, UsageError
 from vitcli.results import Result
-from vitcli.writers.base import NEW, Writer, regular
+from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import LABEL_FIELDS, chosen, record
+from vitcli.writers.outputs import FileAtTheEnd, settings
 from vitcli.writers.sqlite import shown
 
 GROUP = 10_000  # rows written at a time
 
 
-class Parquet(Writer):
+class Parquet(Format):
     """Columns for data frames. Needs pyarrow, the extra `parquet`."""
 
     name = "parquet"
     endings = (".parquet", ".pq")
     help = "parquet (needs vitcli[parquet])"
-    spooled = True
 
-    def open(self) -> None:
+    def __init__(self, header: Mapping[str, Any], options: Options) -> None:
+        self.header = header
+        self.fields = chosen(options.fields)
+
+    @classmethod
+    def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
         try:
             import pyarrow  # noqa: F401
         except ImportError:
             raise MissingExtra("Writing parquet", "parquet") from None
-        self.fields = chosen(self.options.fields)
-        target = regular(self.path) if self.path is not None else None
-        if target is None:
+        format = cls(header, options)
+        target = regular(path) if path is not None else None
+        if path is None or target is None:
             raise UsageError("The format parquet needs a file: name it with -o.")
-        self.target = target
-        self.journal = self.start_journal(target)
-        if target.exists() and target.stat().st_size == 0:
-            target.unlink()
-        if not target.exists():
-            self.journal.drop_after(0)
-        self.journal.commit()
+        return FileAtTheEnd.open(path, target, format, settings(cls.name, header, options), options)
 
-    def add(self, result: Result) -> None:
-        """Nothing: the journal keeps the record."""
+    def record(self, result: Result) -> dict[str, Any]:
+        return record(result, self.fields)
 
-    def spool(self, result: Result) -> str:
-        return json.dumps(record(result, self.fields))
-
-    def finish(self) -> None:
-        assert self.journal is not None
-        if self.target.exists() and not self.journal.get("holes", False) and not self.journal.has_records():
-            return
+    def length(self, file: Path) -> int:
         import pyarrow.parquet as pq
 
-        new = self.target.with_name(self.target.name + NEW)
-        schema = self.schema().with_metadata({"vit": json.dumps(self.header)})
-        try:
-            with pq.ParquetWriter(new, schema) as out:
-                for group in self.groups(schema):
-                    out.write_table(group)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
-        self.journal.switch(0, 0)  # a row is one row long
-        self.journal.rename(new, self.target)
-        self.journal.shrink()
+        with pq.ParquetFile(file) as old:
+            return int(old.metadata.num_rows)
 
-    def groups(self, schema: Any) -> Iterator[Any]:
-        """The rows of the file that is there, as far as they still stand, then the new ones."""
+    def save(self, new: Path, old: Path | None, kept: Iterator[int], records: Iterator[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        assert self.journal is not None
-        if self.target.exists():
-            standing = (start for start, _ in self.journal.places())
-            following, offset = next(standing, None), 0
-            with pq.ParquetFile(self.target) as old:
-                for batch in old.iter_batches(GROUP):
-                    kept = []
-                    while following is not None and following < offset + batch.num_rows:
-                        kept.append(following - offset)
-                        following = next(standing, None)
-                    offset += batch.num_rows
-                    yield pa.Table.from_batches([batch]).take(kept).replace_schema_metadata(schema.metadata)
-            if following is not None:
-                raise OutputError(f"{self.path} is not the file that its journal knows: choose another output.")
-        records = self.journal.records()
-        while rows := [self.columns(json.loads(text)) for text in islice(records, GROUP)]:
-            yield pa.Table.from_pylist(rows, schema)
+        schema = self.schema().with_metadata({"vit": json.dumps(self.header)})
+        with pq.ParquetWriter(new, schema) as out:
+            for group in standing(old, kept) if old is not None else ():
+                out.write_table(group.replace_schema_metadata(schema.metadata))
+            while rows := [self.columns(row) for row in islice(records, GROUP)]:
+                out.write_table(pa.Table.from_pylist(rows, schema))
 
     def columns(self, row: dict[str, Any]) -> dict[str, Any]:
         """A record as parquet's columns have it."""
@@ -123,3 +95,19 @@ class Parquet(Writer):
         if labels := [(name, own[name]) for name in LABEL_FIELDS if name in self.fields]:
             columns.append(("top", pa.list_(pa.struct(labels))))
         return pa.schema(columns)
+
+
+def standing(file: Path, kept: Iterator[int]) -> Iterator[Any]:
+    """Tables of the rows of a file whose numbers are `kept`, which ascend."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    following, offset = next(kept, None), 0
+    with pq.ParquetFile(file) as old:
+        for batch in old.iter_batches(GROUP):
+            own = []
+            while following is not None and following < offset + batch.num_rows:
+                own.append(following - offset)
+                following = next(kept, None)
+            offset += batch.num_rows
+            yield pa.Table.from_batches([batch]).take(own)

@@ -16,12 +16,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vitcli.errors import OutputError, UsageError
-from vitcli.results import Prediction, Result
-from vitcli.writers.base import Writer, regular
-from vitcli.writers.journal import Journal, flat
+from vitcli.results import Failure, Prediction, Result
+from vitcli.writers.base import Format, Options, Output, regular
+from vitcli.writers.journal import Identity, Journal, flat
+from vitcli.writers.outputs import Resumable, beside, settings
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -40,57 +43,59 @@ CREATE VIEW IF NOT EXISTS best AS
 """
 
 
-class Sqlite(Writer):
-    """A database; its journal is in it."""
+class Sqlite(Resumable, Format):
+    """A database, which holds its journal: both change in one transaction."""
 
     name = "sqlite"
     endings = (".sqlite", ".sqlite3", ".db")
     help = "a SQLite database"
     without = ("long", "fields")
 
-    def open(self) -> None:
-        target = regular(self.path) if self.path is not None else None
-        if target is None:
+    @classmethod
+    def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
+        target = regular(path) if path is not None else None
+        if path is None or target is None:
             raise UsageError("The format sqlite needs a file: name it with -o.")
         there = target.exists() and target.stat().st_size > 0
-        if there and self.options.force and not self.options.resume:
+        if there and options.force and not options.resume:
             for ending in ("", "-wal", "-shm", "-journal"):
-                target.with_name(target.name + ending).unlink(missing_ok=True)
-        elif there and not self.options.resume:
-            raise OutputError(f"{self.path} exists already: add --resume to go on, or --force to overwrite it.")
+                beside(target, ending).unlink(missing_ok=True)
+        elif there and not options.resume:
+            raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
         elif there and not has_journal(target):
-            raise OutputError(f"{self.path} cannot be gone on with: it was not made by vit. Choose another output.")
-        self.journal = Journal(target, shared=True)
-        self.journal.agree(target, self.settings())
-        self.journal.commit()
-        self.journal.rollback()
-        db = self.journal.db
-        db.executescript(SCHEMA)
-        self.journal.begin()
-        rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(self.header)]
-        db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
-        self.journal.commit()
+            raise OutputError(f"{path} cannot be resumed: it was not made by vit. Choose another output.")
+        journal = Journal(target, shared=True)
+        try:
+            journal.agree(target, settings(cls.name, header, options))
+            journal.commit()
+            journal.rollback()
+            journal.db.executescript(SCHEMA)
+            journal.begin()
+            rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
+            journal.db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
+            journal.commit()
+        except BaseException:
+            journal.abandon()
+            raise
+        return cls(path, options, journal)
 
-    def add(self, result: Result) -> None:
-        """Nothing yet: the row is written under the id that the journal gives it."""
-
-    def added(self, row: int, result: Result) -> None:
-        assert self.journal is not None
-        db, whole = self.journal.db, result.record()
+    def store(self, own: Identity, result: Result) -> None:
+        row = self.journal.add(own, isinstance(result, Failure))
+        whole = result.record()
         width, height = whole.get("size", (None, None))
         notes = json.dumps(whole["notes"]) if "notes" in whole else None
         text, exact = shown(result.path)
         error, message = whole.get("error"), whole.get("message")
-        db.execute(
+        self.journal.db.execute(
             "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (row, text, exact, whole["status"], error, message and shown(message)[0], width, height, notes),
         )
         if isinstance(result, Prediction):
             labels = ((row, i, shown(t.label)[0], t.score, t.index, t.wnid) for i, t in enumerate(result.top, 1))
-            db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", labels)
+            self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", labels)
 
-    def dropped(self, row: int) -> None:
-        assert self.journal is not None
+    def drop(self, row: int) -> None:
+        super().drop(row)
         self.journal.db.execute("DELETE FROM labels WHERE input = ?", (row,))
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
 

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vitcli.errors import OutputError
 from vitcli.results import Failure, Result
-from vitcli.writers.base import Options, Writer
+from vitcli.writers.base import Format, Options, Output
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -32,8 +32,8 @@ TAKEN = 18  # columns of rank, score and the gaps between four columns
 GAP = 3  # before the bars
 
 
-class Table(Writer):
-    """What a person reads. It cannot be resumed: other formats are for that."""
+class Table(Output, Format):
+    """What a person reads, laid out for the terminal it goes to. It cannot be resumed: other formats are for that."""
 
     name = "table"
     endings = (".txt",)
@@ -41,17 +41,21 @@ class Table(Writer):
     without = ("resume", "retry_failed", "by_content", "fields", "long")
     flush_rows = 1
 
-    def __init__(self, path: Path | None, header: Mapping[str, Any], options: Options) -> None:
-        super().__init__(path, header, options)
+    @classmethod
+    def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
+        if path is None:
+            return cls(None, options, sys.stdout)
+        if not options.force and path.is_file() and path.stat().st_size:
+            raise OutputError(f"{path} exists already: add --force to overwrite it, or choose another output.")
+        try:
+            return cls(path, options, path.open("w", encoding="utf-8"))
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+
+    def __init__(self, path: Path | None, options: Options, file: IO[str]) -> None:
         from rich.console import Console
 
-        file: IO[str] = sys.stdout
-        if path is not None:
-            self.refuse_existing(path)
-            try:
-                file = path.open("w", encoding="utf-8")
-            except OSError as error:
-                raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+        super().__init__(path, options)
         if isinstance(file, TextIOWrapper):  # a name that a terminal without UTF-8 cannot show is shown as escapes
             file.reconfigure(errors="backslashreplace")
         self.console = Console(file=file, highlight=False, emoji=False, markup=False)
@@ -90,8 +94,10 @@ class Table(Writer):
         except OSError as error:
             raise OutputError(f"{self.path or 'The table'} cannot be written: {error.strerror}.") from None
 
-    def close(self) -> None:
-        super().close()
+    def finish(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
         if self.path is not None:
             self.console.file.close()
 

@@ -14,125 +14,49 @@ import csv
 import io
 import json
 import sys
-from typing import IO, ClassVar
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 from vitcli.results import Result
-from vitcli.writers.base import NEW, Writer, regular
+from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import LABEL_FIELDS, chosen, record
+from vitcli.writers.outputs import AppendedFile, Stream, settings
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-PIECE = 1 << 20  # bytes copied at a time
 
 
-class TextWriter(Writer):
-    """A stream of bytes: `prefix`, then rows with `between` in between, then `footer`.
-
-    In a file the footer is there after every push, and is written over by the next one: between two pushes the file is
-    always whole.
-    """
+class TextFormat(Format):
+    """How a row becomes bytes, and what stands before, between and after the rows."""
 
     between: ClassVar[bytes] = b""
     footer: ClassVar[bytes] = b""
 
-    def open(self) -> None:
-        self.stream: IO[bytes] = sys.stdout.buffer
-        self.seekable = self.rows = False
-        self.pending: list[bytes] = []
-        self.safe = self.end = 0  # bytes of the output that stay; bytes with what is pending
-        self.fields = chosen(self.options.fields)
-        if self.path is not None:
-            target = regular(self.path)
-            self.seekable = target is not None
-            if target is None:
-                self.stream = self.path.open("wb", buffering=0)
-            else:
-                self.target = target
-                self.journal = self.start_journal(target)
-                self.stream = target.open("r+b" if target.exists() else "w+b", buffering=0)
-                self.go_on()
-        if not self.rows:
-            self.pending.append(self.prefix())
-            self.end = len(self.pending[0])
-
-    def go_on(self) -> None:
-        """Cut off what the journal does not know of, close the holes, and stand behind the last row."""
-        assert self.journal is not None
-        self.journal.drop_after(self.stream.seek(0, io.SEEK_END))
-        self.journal.commit()
-        if self.journal.get("holes", False):
-            self.rebuild()
-        end = self.journal.end()
-        self.rows = end is not None
-        self.safe = self.end = end or 0
-        self.stream.truncate(self.safe)
+    def __init__(self, header: Mapping[str, Any], options: Options) -> None:
+        self.header = header
+        self.options = options
+        self.fields = chosen(options.fields)
 
     def prefix(self) -> bytes:
-        """What comes before the rows."""
+        """What stands before the rows."""
         return b""
 
+    @abstractmethod
     def row(self, result: Result) -> bytes:
         """One result."""
-        raise NotImplementedError
 
-    def add(self, result: Result) -> tuple[int, int]:
-        lead, row = self.between if self.rows else b"", self.row(result)
-        self.pending += lead, row
-        self.rows = True
-        self.end += len(lead) + len(row)
-        return self.end - len(row), self.end
-
-    def push(self) -> None:
-        data = b"".join(self.pending)
-        self.pending.clear()
-        if self.seekable:
-            self.stream.seek(self.safe)
-            data += self.footer
-        write_all(self.stream, data)
-        self.stream.flush()
-
-    def flush(self) -> None:
-        super().flush()
-        self.safe = self.end
-
-    def finish(self) -> None:
-        if not self.seekable:
-            write_all(self.stream, self.footer)
-            self.stream.flush()
-        elif self.journal is not None and self.journal.get("holes", False):
-            self.rebuild()
-        if self.path is not None:
-            self.stream.close()
-
-    def rebuild(self) -> None:
-        """The output without the rows that were replaced: a new file, which takes the place of the old one."""
-        assert self.journal is not None
-        new, prefix = self.target.with_name(self.target.name + NEW), self.prefix()
-        with new.open("wb") as copy:
-            copy.write(prefix)
-            for n, (start, stop) in enumerate(self.journal.places()):
-                copy.write(self.between if n else b"")
-                self.stream.seek(start)
-                while start < stop and (piece := self.stream.read(min(PIECE, stop - start))):
-                    start += copy.write(piece)
-            copy.write(self.footer)
-        self.journal.switch(len(prefix), len(self.between))
-        self.stream.close()
-        self.journal.rename(new, self.target)
-        self.stream = self.target.open("r+b", buffering=0)
-
-    def abandon(self) -> None:
-        if self.stream is sys.stdout.buffer:
-            return
-        try:
-            if self.opened and self.seekable and not self.stream.closed:
-                self.stream.truncate(self.safe)
-                self.stream.seek(self.safe)
-                write_all(self.stream, self.footer if self.safe else b"")
-        finally:
-            self.stream.close()
+    @classmethod
+    def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
+        format = cls(header, options)
+        if path is None:
+            return Stream(None, options, format, sys.stdout.buffer)
+        if (target := regular(path)) is None:
+            return Stream(path, options, format, path.open("wb", buffering=0))
+        return AppendedFile.open(path, target, format, settings(cls.name, header, options), options)
 
 
-class Jsonl(TextWriter):
+class Jsonl(TextFormat):
     """One JSON record a line."""
 
     name = "jsonl"
@@ -143,7 +67,7 @@ class Jsonl(TextWriter):
         return json.dumps(record(result, self.fields)).encode() + b"\n"
 
 
-class Json(TextWriter):
+class Json(TextFormat):
     """One document: a header that says how the results were made, and the records."""
 
     name = "json"
@@ -159,7 +83,7 @@ class Json(TextWriter):
         return json.dumps(record(result, self.fields)).encode()
 
 
-class Csv(TextWriter):
+class Csv(TextFormat):
     """Wide: a row for each input, with columns label_1, score_1 and so on. Long: a row for each label."""
 
     name = "csv"
@@ -215,13 +139,6 @@ class Tsv(Csv):
     endings = (".tsv", ".tab")
     help = "as csv, with tabs"
     delimiter = "\t"
-
-
-def write_all(stream: IO[bytes], data: bytes) -> None:
-    """Write every byte: what is not buffered may take fewer at a time. No buffer, so that a full disk keeps none."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
 
 
 def neutral(cell: object) -> object:

@@ -1,0 +1,315 @@
+"""Where the rows of a format go: a `Stream`, an `AppendedFile` or a `FileAtTheEnd`; the last two can be resumed.
+
+`Resumable` is an output with a journal; a format whose file is a database of its own (sqlite) derives from it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, ClassVar, Protocol
+
+from vitcli.errors import OutputError
+from vitcli.results import Failure, Result
+from vitcli.sources import Input
+from vitcli.writers.base import Options, Output
+from vitcli.writers.journal import Identity, Journal, identity
+
+JOURNAL = ".vit-journal"
+NEW = ".vit-new"
+PIECE = 1 << 20  # bytes copied at a time
+
+
+class Rows(Protocol):
+    """A format whose rows follow one another: `prefix`, then rows with `between` in between, then `footer`."""
+
+    between: ClassVar[bytes]
+    footer: ClassVar[bytes]
+
+    def prefix(self) -> bytes: ...
+
+    def row(self, result: Result) -> bytes:
+        """One result."""
+        ...
+
+
+class Whole(Protocol):
+    """A format whose file is written in one go."""
+
+    def record(self, result: Result) -> dict[str, Any]:
+        """One result as JSON-ready values."""
+        ...
+
+    def length(self, file: Path) -> int:
+        """How many rows a file holds."""
+        ...
+
+    def save(self, new: Path, old: Path | None, kept: Iterator[int], records: Iterator[dict[str, Any]]) -> None:
+        """Write a new file: the rows of the old one whose numbers are `kept`, then the records."""
+        ...
+
+
+class Stream(Output):
+    """Stdout, a pipe or a device: what is written is gone, and cannot be resumed."""
+
+    def __init__(self, path: Path | None, options: Options, format: Rows, stream: IO[bytes]) -> None:
+        super().__init__(path, options)
+        self.format = format
+        self.stream = stream
+        self.pending = [format.prefix()]
+        self.between = b""
+
+    def add(self, result: Result) -> None:
+        self.pending += self.between, self.format.row(result)
+        self.between = self.format.between
+
+    def push(self) -> None:
+        data = b"".join(self.pending)
+        self.pending.clear()
+        write_all(self.stream, data)
+        self.stream.flush()
+
+    def finish(self) -> None:
+        write_all(self.stream, self.format.footer)
+        self.stream.flush()
+        self.abandon()
+
+    def abandon(self) -> None:
+        if self.path is not None:
+            self.stream.close()
+
+
+class Resumable(Output):
+    """An output with a journal, which knows the inputs that are answered."""
+
+    advice = " What was written stays; add --resume to go on."
+
+    def __init__(self, path: Path, options: Options, journal: Journal) -> None:
+        super().__init__(path, options)
+        self.journal = journal
+        self.expected: deque[tuple[str, Identity, int | None]] = deque()  # let through: name, identity, row to replace
+
+    @abstractmethod
+    def store(self, own: Identity, result: Result) -> None:
+        """Take the row of an input, and tell the journal."""
+
+    def drop(self, row: int) -> None:
+        """A row of the journal is about to be replaced."""
+        self.journal.drop(row)
+
+    def needs(self, item: Input) -> bool:
+        own = identity(item, self.options.by_content)
+        found = self.journal.claim(own) if self.options.resume else None
+        if found is None:
+            self.expected.append((item.name, own, None))
+            return True
+        row, failed, current = found
+        if current and not (failed and self.options.retry_failed):
+            return False
+        self.expected.append((item.name, own, row))
+        return True
+
+    def add(self, result: Result) -> None:
+        unasked = result.path, identity(Input(result.path), False), None
+        name, own, old = self.expected.popleft() if self.expected else unasked
+        if name != result.path:
+            raise ValueError(f"the result of {result.path!r} came when that of {name!r} was due")
+        if old is not None:
+            self.drop(old)
+        self.store(own, result)
+
+    def push(self) -> None:
+        self.journal.commit()
+
+    def finish(self) -> None:
+        self.journal.close()
+
+    def abandon(self) -> None:
+        self.journal.abandon()
+
+
+class AppendedFile(Resumable):
+    """A file that grows by its rows. Its footer is there after every push, and is written over by the next one:
+    between two pushes the file is always whole.
+    """
+
+    def __init__(
+        self, path: Path, options: Options, journal: Journal, format: Rows, target: Path, stream: IO[bytes]
+    ) -> None:
+        super().__init__(path, options, journal)
+        self.format = format
+        self.target = target  # the file behind the path
+        self.stream = stream
+        end = journal.end()
+        self.between = b"" if end is None else format.between
+        self.pending = [format.prefix()] if end is None else []
+        self.safe = end or 0  # bytes of the output that stay
+        self.end = end or len(format.prefix())  # bytes with what is pending
+
+    @classmethod
+    def open(cls, path: Path, target: Path, format: Rows, made: Mapping[str, Any], options: Options) -> AppendedFile:
+        """The output at `path`, new or to be resumed: what its journal does not know of is cut off, holes closed."""
+        with contextlib.ExitStack() as undo:
+            journal = start_journal(path, target, made, options)
+            undo.callback(journal.abandon)
+            journal.drop_after(target.stat().st_size if target.exists() else 0)
+            journal.commit()
+            if journal.get("holes", False):
+                rebuild(target, format, journal)
+            stream = undo.enter_context(target.open("r+b" if target.exists() else "w+b", buffering=0))
+            stream.truncate(journal.end() or 0)
+            undo.pop_all()
+        return cls(path, options, journal, format, target, stream)
+
+    def store(self, own: Identity, result: Result) -> None:
+        row = self.format.row(result)
+        start = self.end + len(self.between)
+        self.pending += self.between, row
+        self.between = self.format.between
+        self.end = start + len(row)
+        self.journal.add(own, isinstance(result, Failure), start, self.end)
+
+    def push(self) -> None:
+        data = b"".join((*self.pending, self.format.footer))
+        self.pending.clear()
+        self.stream.seek(self.safe)
+        write_all(self.stream, data)
+        super().push()
+        self.safe = self.end
+
+    def finish(self) -> None:
+        self.stream.close()
+        if self.journal.get("holes", False):
+            rebuild(self.target, self.format, self.journal)
+        super().finish()
+
+    def abandon(self) -> None:
+        try:
+            if not self.stream.closed:
+                with self.stream:
+                    self.stream.truncate(self.safe)
+                    self.stream.seek(self.safe)
+                    write_all(self.stream, self.format.footer if self.safe else b"")
+        finally:
+            super().abandon()
+
+
+class FileAtTheEnd(Resumable):
+    """A file that cannot be appended to: it is made when the run ends, and until then the journal holds the rows."""
+
+    def __init__(self, path: Path, options: Options, journal: Journal, format: Whole, target: Path) -> None:
+        super().__init__(path, options, journal)
+        self.format = format
+        self.target = target
+
+    @classmethod
+    def open(cls, path: Path, target: Path, format: Whole, made: Mapping[str, Any], options: Options) -> FileAtTheEnd:
+        """The output at `path`, new or to be resumed."""
+        with contextlib.ExitStack() as undo:
+            journal = start_journal(path, target, made, options, spooled=True)
+            undo.callback(journal.abandon)
+            if target.exists() and target.stat().st_size == 0:
+                target.unlink()
+            if not target.exists():
+                journal.drop_after(0)
+            journal.commit()
+            undo.pop_all()
+        return cls(path, options, journal, format, target)
+
+    def store(self, own: Identity, result: Result) -> None:
+        self.journal.add(own, isinstance(result, Failure), record=json.dumps(self.format.record(result)))
+
+    def finish(self) -> None:
+        if not self.target.exists() or self.journal.get("holes", False) or self.journal.has_records():
+            self.make()
+        super().finish()
+
+    def make(self) -> None:
+        """The file that is there, as far as it still stands, with the new rows: a new file in its place."""
+        old = self.target if self.target.exists() else None
+        if old is not None and self.format.length(old) < (self.journal.end() or 0):
+            raise OutputError(f"{self.path} is not the file that its journal knows: choose another output.")
+        new = beside(self.target, NEW)
+        kept = (start for start, _ in self.journal.places())
+        try:
+            self.format.save(new, old, kept, map(json.loads, self.journal.records()))
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        self.journal.switch(0, 0)  # a row is one row long
+        self.journal.rename(new, self.target)
+        self.journal.shrink()
+
+
+def start_journal(
+    path: Path, target: Path, made: Mapping[str, Any], options: Options, *, spooled: bool = False
+) -> Journal:
+    """The journal beside an output, new or to be resumed. `spooled`: it holds the rows until the output is made.
+
+    `made` says how the rows are made, `path` is what messages call `target`. Raises OutputError and sqlite3.Error.
+    """
+    journal_path, new = beside(target, JOURNAL), beside(target, NEW)
+    there = target.exists() and target.stat().st_size > 0
+    if options.force and not options.resume:
+        for old in (target, journal_path, beside(journal_path, "-wal"), new):
+            old.unlink(missing_ok=True)
+    elif not options.resume:
+        if there:
+            raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
+        if spooled and journal_path.exists():
+            raise OutputError(
+                f"{journal_path} holds the rows of a run: add --resume to go on, or --force to lose them."
+            )
+        for old in (journal_path, beside(journal_path, "-wal"), new):
+            old.unlink(missing_ok=True)
+    elif there and not journal_path.exists():
+        raise OutputError(
+            f"{path} cannot be resumed: its journal {journal_path.name} is missing. "
+            "Choose another output, or --force to overwrite it."
+        )
+    journal = Journal(journal_path)
+    try:
+        journal.agree(target, made)
+        journal.commit()
+        journal.rename(new, target)
+    except BaseException:
+        journal.abandon()
+        raise
+    return journal
+
+
+def settings(format: str, header: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """How rows are made: what must be the same for them to stand in one output."""
+    shown = {"topk": options.topk, "threshold": options.threshold, "fields": list(options.fields), "long": options.long}
+    return {**header, "format": format, **shown, "by_content": options.by_content}
+
+
+def rebuild(target: Path, format: Rows, journal: Journal) -> None:
+    """The output without the rows that were replaced: a new file, which takes the place of the old one."""
+    new, prefix = beside(target, NEW), format.prefix()
+    with target.open("rb") as old, new.open("wb") as copy:
+        copy.write(prefix)
+        for n, (start, stop) in enumerate(journal.places()):
+            copy.write(format.between if n else b"")
+            old.seek(start)
+            while start < stop and (piece := old.read(min(PIECE, stop - start))):
+                start += copy.write(piece)
+        copy.write(format.footer)
+    journal.switch(len(prefix), len(format.between))
+    journal.rename(new, target)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The file beside a path whose name has an ending more."""
+    return path.with_name(path.name + ending)
+
+
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write every byte: what is not buffered may take fewer at a time. No buffer, so that a full disk keeps none."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
