@@ -129,10 +129,10 @@ class Reference:
     def _read(self, folder: Path) -> Any:
         import torch
 
-        model, said = self.network.from_pretrained(
+        model, loading = self.network.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-        return None if said["missing_keys"] or said["mismatched_keys"] else model
+        return None if loading["missing_keys"] or loading["mismatched_keys"] else model
 
     def prepares(self, picture: Image.Image) -> bool:
         """Whether transformers can prepare this picture as the checkpoint asks; it rounds uneven margins down only."""

@@ -67,7 +67,7 @@ def onnxruntime(model: torch.nn.Module, side: int, dtype: str, device: str, thre
 
 
 def openvino(model: torch.nn.Module, side: int, dtype: str, device: str, threads: int) -> Network | None:
-    """Converted by OpenVINO itself, told the arithmetic and the threads."""
+    """Converted by OpenVINO itself, with the dtype and the threads set."""
     try:
         import openvino as ov
     except ImportError as error:

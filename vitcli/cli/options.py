@@ -162,7 +162,7 @@ Labels = Annotated[
 
 
 def workers(given: str) -> int | None:
-    """How many threads decode, None for what suits. Raises UsageError for what is no number."""
+    """How many threads decode, None for the default. Raises UsageError for what is not a number."""
     from vitcli.errors import UsageError
 
     if given == "auto":

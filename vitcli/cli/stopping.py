@@ -23,7 +23,7 @@ class Stop:
     def ask(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         self.asked = True
-        signal.signal(number, signal.SIG_DFL)  # the second one is the system's: nothing can hold it up
+        signal.signal(number, signal.SIG_DFL)  # the default again, so that a second one kills at once
         if self.waiting:
             raise Stopped
 
@@ -43,19 +43,19 @@ class Stop:
 
 
 class Stopped(BaseException):
-    """Ends the wait for an input; no `except Exception` on the way may take it for its own."""
+    """Ends the wait for an input. A BaseException, so that no `except Exception` on the way catches it."""
 
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Hear the signals while the block runs. Those that are ignored, as under nohup, stay so."""
+    """Handle the signals while the block runs. Those that are ignored, as under nohup, stay ignored."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    for number in heard:
+    handled = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in handled:
         signal.signal(number, stop.ask)
     try:
         yield stop
     finally:
-        for number, handler in heard.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)
