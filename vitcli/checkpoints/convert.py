@@ -219,6 +219,6 @@ def hub_preprocess(preprocess: Preprocess) -> dict[str, Any]:
     if not plain:
         settings |= {"do_center_crop": True, "crop_size": {"height": preprocess.size, "width": preprocess.size}}
     if preprocess.rounding != "down":
-        # a word of ours: transformers passes it over and rounds down, a pixel apart where margins cannot be equal
+        # our own field: transformers ignores it and rounds down, a pixel apart where margins cannot be equal
         settings["crop_rounding"] = preprocess.rounding
     return settings
