@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import signal
@@ -121,3 +122,21 @@ def test_by_content_a_renamed_picture_is_not_done_again(vit: Vit, tiny: Path, tm
     noise(9).save(tmp_path / "in" / "new.png")
     done = vit(*run, "--resume")
     assert "1 input, 1 ok, 4 answered before" in done.stderr
+
+
+@pytest.mark.parametrize("settings", [(), ("--engine", "numpy"), ("--dtype", "bfloat16"), ("--batch", "3")], ids=str)
+def test_nothing_about_a_run_but_its_settings_decides_a_digit(
+    vit: Vit, tiny: Path, folder: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    pictures = [folder / f"{i}.png" for i in range(COUNT) if i % 10]
+
+    def classify(name: str, some: list[Path], *options: object) -> dict[str, bytes]:
+        file = tmp_path / name
+        vit("classify", *some, "--model", tiny, "-o", file, *settings, *options).check_returncode()
+        return {json.loads(line)["path"]: line for line in file.read_bytes().splitlines()}
+
+    whole = classify("whole.jsonl", pictures)
+    assert len(whole) == len(pictures)
+    classify("parts.jsonl", pictures[7:9])
+    classify("parts.jsonl", pictures[3:45][::-1], "--resume", "--workers", 3)
+    assert classify("parts.jsonl", pictures[::-1], "--resume", "--workers", 1) == whole

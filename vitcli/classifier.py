@@ -115,6 +115,7 @@ def load(
     pictures: int | None = None,
     batch: int | None = None,
     compile: Compile = "auto",
+    repeatable: bool = False,
     **checkpoint_options: Any,
 ) -> Classifier:
     """Load a model by name, folder or file.
@@ -122,7 +123,9 @@ def load(
     `model` is a name of the catalog, a hub repository `org/name[@revision]` that is in the cache, or a path.
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `pictures` is how many there
     are to classify if that is known, which helps `engine="auto"` and `compile="auto"` (compiling for a card takes a
-    minute) to choose; `batch` is how many come at once, which helps a CPU. Other options go to `checkpoints.load`.
+    minute) to choose; `batch` is how many come at once, which helps a CPU. A `repeatable` one gives a picture the
+    same scores, to the bit, in whatever run (on accelerators, with `stream(..., pad=True)`), however many `pictures`
+    there are. Other options go to `checkpoints.load`.
 
     Raises NotDownloaded when the weights are not here (nothing is fetched), CheckpointError when they cannot be used,
     DeviceError when the device is not to be had.
@@ -130,6 +133,13 @@ def load(
     name, path, revision = resolve(model)
     checkpoint = checkpoints.load(path, **checkpoint_options)
     network = backend.load(
-        checkpoint, engine=engine, device=device, dtype=dtype, pictures=pictures, batch=batch, compile=compile
+        checkpoint,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        pictures=pictures,
+        batch=batch,
+        compile=compile,
+        repeatable=repeatable,
     )
     return Classifier(name, revision, checkpoint, network)

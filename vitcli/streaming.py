@@ -8,8 +8,8 @@ The workers are threads: decoders and resizers let go of Python's lock. Processe
 small pictures, which have to be sent back, and no faster on large ones.
 
 Order, and how inputs fall into batches, do not depend on the number of workers: any number gives the same results to
-the bit. A row of a batch does not depend on the others, nor on its place, but its last digits do depend on how many
-there are. With `pad` every batch has the same size, and a picture gets the same scores whatever else is in the run.
+the bit. The last digits of a row depend on how many are in its batch: with `pad` every batch has the same size, and a
+picture gets the same scores whatever else is in the run. A `repeatable` backend sees to that by itself, at less cost.
 """
 
 from __future__ import annotations
@@ -260,6 +260,6 @@ class Network:
     def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Logits]:
         """At most `size` pictures to the network; the logits of what pads them come last."""
         pixels = np.stack([picture.pixels for picture in pictures])
-        if self.pad and len(pixels) < size:
+        if self.pad and len(pixels) < size and not self.classifier.backend.repeatable:
             pixels = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
         return self.classifier.backend.submit(pixels)

@@ -92,7 +92,7 @@ def classify(
     )  # fmt: skip
     chosen = options.checkpoint(
         preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    ) | {"compile": compile, "batch": batch}
+    ) | {"compile": compile, "batch": batch, "repeatable": output is not None}
 
     def inputs() -> Iterator[Input]:
         return sources.inputs(
@@ -125,12 +125,12 @@ def classify(
             for result in stream(
                 classifier,
                 rows.todo(stop.inputs(chain(first, given))),
-                batch=batch or few,
+                batch=batch or (None if output else few),  # what can be resumed must not go by how many there are
                 topk=topk,
                 workers=threads,
                 max_pixels=largest,
                 decode=decode,
-                # a run that can be resumed gives every picture the same score, whatever was done before
+                # a run that can be resumed gives every picture the same scores, whatever was done before
                 pad=output is not None,
                 meter=report.meter,
                 smaller=lambda size: console.note(f"Out of memory: going on with {size} pictures at once."),
