@@ -262,8 +262,5 @@ def _finite(tensor: Array) -> bool:
 def _sha256(path: Path) -> str:
     import hashlib  # here, because a cold start does without it
 
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
