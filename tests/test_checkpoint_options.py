@@ -51,7 +51,7 @@ def test_classify_takes_them_all(vit: Vit, oracles: Path, picture: Path, tmp_pat
 
 @pytest.mark.parametrize(("option", "value", "message"), [
     ("--preprocess", "keras", "'keras' is not one of 'hf', 'timm', 'deit', 'torchvision', 'hf-deit'."),
-    ("--image-size", "50", "--image-size 50 is no multiple of the patch size 16"),
+    ("--image-size", "50", "--image-size 50 is not a multiple of the patch size 16"),
     ("--heads", "5", "--heads 5 does not divide the width of attention, 32."),
     ("--pooling", "max", "'max' is not one of 'cls', 'mean'."),
     ("--engine", "jax", "'jax' is not one of 'auto', 'numpy', 'torch'."),
@@ -103,10 +103,10 @@ def test_labels_are_read_from_files_as_people_have_them(tmp_path: Path, name: st
     ("number.json", b"7", "neither a list"),
     ("broken.json", b"[", "no labels can be made of it"),
     ("deep.json", b"[" * 100_000, "no labels can be made of it"),
-    ("nested.json", b'{"0": {"a": 1}}', "is no name"),
-    ("words.json", b'{"cat": "0"}', "'cat' is no index"),
+    ("nested.json", b'{"0": {"a": 1}}', "is not a name"),
+    ("words.json", b'{"cat": "0"}', "'cat' is not an index"),
     ("gap.json", b'{"0": "cat", "2": "dog"}', "none with the index 1"),
-    ("negative.csv", b"index,label\n-1,cat\n", "'-1' is no index"),
+    ("negative.csv", b"index,label\n-1,cat\n", "'-1' is not an index"),
     ("strange.csv", b"a,b\nc,d\n", "no column 'label'"),
     ("short.csv", b"index,label\n0,cat\n1\n", "row 2 has no label"),
 ])  # fmt: skip

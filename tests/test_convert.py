@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tests.oracles import weights_of
 from vitcli import checkpoints
-from vitcli.checkpoints import Checkpoint, convert
+from vitcli.checkpoints import Checkpoint, convert, processors
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, OutputError, UsageError
 from vitcli.labels import Labels
@@ -188,7 +188,7 @@ PREPROCESS = st.builds(
 @given(PREPROCESS)
 def test_any_preprocessing_is_read_back_the_same(preprocess: Preprocess) -> None:
     text = json.dumps(convert.hub_preprocess(preprocess))
-    assert Preprocess.from_transformers(json.loads(text)) == preprocess
+    assert processors.from_transformers(json.loads(text)) == preprocess
 
 
 @pytest.mark.parametrize("family", FAMILIES)

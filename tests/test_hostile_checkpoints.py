@@ -99,7 +99,7 @@ def test_truncated_files_are_refused(oracles: Path, tmp_path: Path, case: str, k
 @pytest.mark.parametrize(("header", "data", "words"), [
     ({}, 0, "holds no tensors"),
     ({"__metadata__": {"format": "pt"}}, 0, "holds no tensors"),
-    ([], 0, "no table of tensors"),
+    ([], 0, "not a table of tensors"),
     (b"{", 0, "cannot be read"),
     (b"[" * 100_000, 0, "cannot be read"),
     (b'{"a": %s}' % (b"9" * 5000), 0, ""),
@@ -162,8 +162,8 @@ def test_a_namespace_beside_the_weights_is_answered_with_safe_advice(oracles: Pa
 @pytest.mark.parametrize(("content", "words"), [
     (torch.zeros(3), "holds a tensor"),
     ([torch.zeros(3)], "holds a list"),
-    ({"epoch": 3}, "epoch is no tensor (int)"),
-    ({"model": {"a": torch.zeros(2), "step": 4}}, "step is no tensor"),
+    ({"epoch": 3}, "epoch is not a tensor (int)"),
+    ({"model": {"a": torch.zeros(2), "step": 4}}, "step is not a tensor"),
     ({}, "holds no tensors"),
     ({7: torch.zeros(2)}, "7"),
     ({"a": torch.zeros(1).expand(10**10)}, "claims shape [10000000000]"),
@@ -380,8 +380,8 @@ def test_settings_that_cannot_be_read_are_left_aside_with_a_warning(model: Path,
     (model / "config.json").write_bytes(content)
     (model / "preprocessor_config.json").write_bytes(content)
     checkpoint = checkpoints.load(model, heads=2)
-    assert "config.json cannot be read and was left aside" in checkpoint.warnings
-    assert "preprocessor_config.json cannot be read and was left aside" in checkpoint.warnings
+    assert "config.json cannot be read and was ignored" in checkpoint.warnings
+    assert "preprocessor_config.json cannot be read and was ignored" in checkpoint.warnings
 
 
 @pytest.mark.parametrize("said", [{"size": 10**9}, {"image_std": [0, 0, 0]}, {"resample": "x"}, {"size": {"a": 1}}])

@@ -126,6 +126,11 @@ def test_debug_shows_the_traceback(vit: Vit, tiny: Path, picture: Path) -> None:
         assert "Traceback" in done.stderr
 
 
+def test_debug_after_two_dashes_is_the_name_of_a_picture(vit: Vit, tiny: Path) -> None:
+    done = vit("classify", "--model", tiny, "--format", "jsonl", "--", "--debug")
+    assert json.loads(done.stdout)["path"] == "--debug"
+
+
 def test_the_environment_mirrors_the_options(vit: Vit, tiny: Path, picture: Path) -> None:
     done = vit("classify", picture, "-f", "json", env={"VIT_MODEL": str(tiny), "VIT_ENGINE": "torch"})
     assert json.loads(done.stdout)["header"]["engine"] == "torch"

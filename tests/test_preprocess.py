@@ -17,6 +17,7 @@ from PIL import Image
 from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from vitcli.checkpoints import processors
 from vitcli.errors import CheckpointError
 from vitcli.pictures import preprocess
 from vitcli.pictures.preprocess import FAMILIES, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -48,7 +49,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 def test_equals_transformers(name: str, width: int, height: int) -> None:
     reference = PROCESSORS[name]()
     # a checkpoint's settings come as JSON
-    ours = Preprocess.from_transformers(json.loads(json.dumps(reference.to_dict())))
+    ours = processors.from_transformers(json.loads(json.dumps(reference.to_dict())))
     picture = noise(width, height)
     pixels = reference(picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
     resized = ours.resized(picture)
@@ -120,7 +121,7 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Preprocess, t
             ours.append(family)
             cases.append(family.record() | {"picture": size})
         for config in TIMM:
-            ours.append(Preprocess.from_timm(config))
+            ours.append(processors.from_timm(config))
             cases.append({"timm": config, "picture": size})
     folder = tmp_path_factory.mktemp("oracle")
     asked, out = folder / "cases.json", folder / "made.npz"
@@ -190,17 +191,17 @@ def test_another_image_size_scales_the_resizing_too() -> None:
 
 def test_transformers_defaults_fill_what_a_file_leaves_out() -> None:
     google = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": 224}
-    assert Preprocess.from_transformers(google) == Preprocess() == FAMILIES["hf"](224)
+    assert processors.from_transformers(google) == Preprocess() == FAMILIES["hf"](224)
     facebook = {
         "feature_extractor_type": "DeiTFeatureExtractor",
         "size": 256,
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
     }
-    assert Preprocess.from_transformers(facebook) == FAMILIES["hf-deit"](224)
+    assert processors.from_transformers(facebook) == FAMILIES["hf-deit"](224)
     del facebook["feature_extractor_type"]
-    assert Preprocess.from_transformers(facebook, kind="DeiT") == FAMILIES["hf-deit"](224)
-    assert Preprocess.from_transformers({"image_processor_type": "ViTImageProcessorFast", "size": None}) == Preprocess()
+    assert processors.from_transformers(facebook, kind="DeiT") == FAMILIES["hf-deit"](224)
+    assert processors.from_transformers({"image_processor_type": "ViTImageProcessorFast", "size": None}) == Preprocess()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_transformers_defaults_fill_what_a_file_leaves_out() -> None:
 )
 def test_transformers_settings_that_cannot_be_meant_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"\.$"):
-        Preprocess.from_transformers(config)
+        processors.from_transformers(config)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_transformers_settings_that_cannot_be_meant_are_refused(config: dict[str
 )
 def test_timm_settings_that_cannot_be_meant_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"\.$"):
-        Preprocess.from_timm(config)
+        processors.from_timm(config)
 
 
 def test_one_line_says_it_all() -> None:

@@ -65,8 +65,8 @@ class Config:
     def name(self) -> str:
         """The published name ("ViT-B/16"), else the numbers: "ViT (width 48, depth 2)/8"."""
         own = {"width": self.width, "depth": self.depth, "heads": self.heads, "mlp_width": self.mlp_width}
-        size = next((n for n, s in SIZES.items() if s == own), f" (width {self.width}, depth {self.depth})")
-        return f"ViT{'' if size[0] == ' ' else '-'}{size}/{self.patch_size}"
+        size = next((f"-{n}" for n, s in SIZES.items() if s == own), f" (width {self.width}, depth {self.depth})")
+        return f"ViT{size}/{self.patch_size}"
 
     @property
     def patches(self) -> int:

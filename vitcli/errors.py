@@ -1,18 +1,18 @@
 """Every error that `vit` raises on purpose. Each says what happened, to which file, and what to do next.
 
 VitError                    caught once, at the edge of the command line; exit status 1 unless it says otherwise
-├── UsageError              settings that cannot be meant; exit status 2
+├── UsageError              invalid settings; exit status 2
 ├── PictureError            one input cannot be classified: becomes a `Failure` row, never the end of a run
 ├── CheckpointError         a file or folder of weights that cannot be used
 │   ├── NotWeights          not a checkpoint at all: HTML page, git-lfs pointer, truncated or unsafe file
 │   └── LayoutError         tensors missing, left over or misshapen
 ├── HubError                weights that cannot be fetched
-│   ├── NotDownloaded       not in the cache, and nothing may touch the network now
+│   ├── NotDownloaded       not in the cache, and fetching was not asked for
 │   ├── Unreachable         no network, no server, or a server that fails
 │   ├── NotFound            no such repository, revision or file
 │   ├── Denied              private or gated: a token is missing or refused
 │   └── Corrupt             the bytes are not what the hub says they are
-├── DeviceError             the device or dtype asked for is not to be had
+├── DeviceError             the device or dtype asked for is not available
 ├── OutOfMemory             the network did not fit; the engine halves its batch before giving up
 ├── MissingExtra            a feature whose optional package is not installed
 └── OutputError             results that cannot be written
@@ -28,7 +28,7 @@ class VitError(Exception):
 
 
 class UsageError(VitError):
-    """Settings that cannot be meant."""
+    """Invalid settings."""
 
     exit_status = 2
 
@@ -61,7 +61,7 @@ class HubError(VitError):
 
 
 class NotDownloaded(HubError):
-    """Not in the cache, and nothing may touch the network now."""
+    """Not in the cache, and fetching was not asked for."""
 
 
 class Unreachable(HubError):
@@ -81,7 +81,7 @@ class Corrupt(HubError):
 
 
 class DeviceError(VitError):
-    """The device or dtype asked for is not to be had."""
+    """The device or dtype asked for is not available."""
 
 
 class OutOfMemory(VitError):

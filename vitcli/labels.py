@@ -54,7 +54,7 @@ class Labels:
 
     @classmethod
     def unnamed(cls, classes: int) -> Labels:
-        """`class 17`, when nobody said more."""
+        """`class 17`, when there is no other name."""
         return cls(tuple(f"class {i}" for i in range(classes)), (None,) * classes)
 
     @classmethod
@@ -151,7 +151,7 @@ def _rows_of_json(text: str) -> Rows:
             case [str(wnid), str(name)]:
                 rows[_index(key)] = name, wnid
             case _:
-                raise ValueError(f"{str(value)[:60]!r} is no name")
+                raise ValueError(f"{str(value)[:60]!r} is not a name")
     return rows
 
 
@@ -180,4 +180,4 @@ def _rows_of_csv(text: str, delimiter: str) -> Rows:
 def _index(key: object) -> int:
     if isinstance(key, int) or (isinstance(key, str) and key.strip().isdecimal()):
         return int(key)
-    raise ValueError(f"{key!r:.60} is no index")
+    raise ValueError(f"{key!r:.60} is not an index")

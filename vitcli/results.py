@@ -28,8 +28,8 @@ class Prediction:
     """A classified picture.
 
     `path` is the input's name exactly as given (bytes that are not UTF-8 as surrogate escapes), `top` holds the
-    best labels first, `size` is (width, height) in pixels of the upright picture, `notes` says where the decode
-    policy bit ("rotated", "alpha on white", ...).
+    best labels first, `size` is (width, height) in pixels of the upright picture, `notes` says what the decode
+    policy changed ("rotated", "alpha on white", ...).
     """
 
     path: str

@@ -22,11 +22,10 @@ import numpy as np
 from PIL import Image
 
 from vitcli import checkpoints
-from vitcli.checkpoints import Checkpoint, convert
+from vitcli.checkpoints import Checkpoint, convert, processors
 from vitcli.errors import CheckpointError, MissingExtra
 from vitcli.network import backend
 from vitcli.network.backend import Engine, Logits
-from vitcli.pictures.preprocess import Preprocess
 
 TOLERANCE = 1e-4  # of float32 logits; a wrong LayerNorm epsilon moves them by 7e-4
 TOP = 5
@@ -130,10 +129,10 @@ class Reference:
     def _read(self, folder: Path) -> Any:
         import torch
 
-        model, said = self.network.from_pretrained(
+        model, loading = self.network.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-        return None if said["missing_keys"] or said["mismatched_keys"] else model
+        return None if loading["missing_keys"] or loading["mismatched_keys"] else model
 
     def prepares(self, picture: Image.Image) -> bool:
         """Whether transformers can prepare this picture as the checkpoint asks; it rounds uneven margins down only."""
@@ -217,7 +216,7 @@ def _processor(checkpoint: Checkpoint, kind: str) -> Any:
     if checkpoint.sources["preprocess"] == "preprocessor_config.json":
         own = json.loads((checkpoint.files[0].parent / "preprocessor_config.json").read_bytes())
         # where the file's size is not the network's, we put it right and transformers would not
-        if Preprocess.from_transformers(own, kind=kind) == checkpoint.preprocess:
+        if processors.from_transformers(own, kind=kind) == checkpoint.preprocess:
             settings = own
     named = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or kind)
     try:

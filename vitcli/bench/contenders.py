@@ -111,7 +111,7 @@ class Contender:
     times: list[float] = field(default_factory=list)
 
     def turn(self) -> None:
-        """Run once, on the clock."""
+        """Run once and take the time."""
         start = time.perf_counter()
         self.run()
         self.times.append(time.perf_counter() - start)
@@ -145,15 +145,15 @@ def own(checkpoint: Checkpoint, network: Backend, pixels: Pixels, expected: dict
 
 
 def forward(network: Backend, pixels: Pixels, row: Row) -> Contender:
-    """One batch on the CPU; on an accelerator a few on the heels of one another, as in a long run."""
-    flying = 1 if network.device == "cpu" else 4
+    """One batch on the CPU; on an accelerator a few are queued one after another, as in a long run."""
+    queued = 1 if network.device == "cpu" else 4
 
     def run() -> None:
-        waits = [network.submit(pixels) for _ in range(flying)]
+        waits = [network.submit(pixels) for _ in range(queued)]
         for wait in waits:
             wait()
 
-    return Contender(row, run, flying * len(pixels))
+    return Contender(row, run, queued * len(pixels))
 
 
 def peers(

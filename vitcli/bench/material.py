@@ -61,7 +61,7 @@ def prepared(checkpoint: Checkpoint, files: Sequence[bytes], count: int) -> Pixe
 def random_checkpoint(name: str) -> Checkpoint:
     """A network of a published size, "B/16", with random weights: as fast as a trained one, and as clever as chance.
 
-    Raises UsageError for a name that is no size.
+    Raises UsageError for an unknown size.
     """
     try:
         config = Config.named(name)

@@ -57,7 +57,7 @@ def onnxruntime(model: torch.nn.Module, side: int, dtype: str, device: str, thre
     file, axes = io.BytesIO(), {"pixels": {0: "b"}, "logits": {0: "b"}}
     with _quiet():
         torch.onnx.export(
-            OnlyLogits.of(model), (torch.zeros(2, 3, side, side),), file,  # type: ignore[arg-type]
+            logits_only(model), (torch.zeros(2, 3, side, side),), file,  # type: ignore[arg-type]
             dynamo=False, input_names=["pixels"], output_names=["logits"], dynamic_axes=axes, opset_version=17,
         )  # fmt: skip
     options = ort.SessionOptions()
@@ -67,7 +67,7 @@ def onnxruntime(model: torch.nn.Module, side: int, dtype: str, device: str, thre
 
 
 def openvino(model: torch.nn.Module, side: int, dtype: str, device: str, threads: int) -> Network | None:
-    """Converted by OpenVINO itself, told the arithmetic and the threads."""
+    """Converted by OpenVINO itself, with the dtype and the threads set."""
     try:
         import openvino as ov
     except ImportError as error:
@@ -78,7 +78,7 @@ def openvino(model: torch.nn.Module, side: int, dtype: str, device: str, threads
     if device != "cpu":
         return None
     with _quiet():
-        converted = ov.convert_model(OnlyLogits.of(model), example_input=torch.zeros(2, 3, side, side))
+        converted = ov.convert_model(logits_only(model), example_input=torch.zeros(2, 3, side, side))
     settings = {
         "INFERENCE_PRECISION_HINT": precisions[dtype],
         "PERFORMANCE_HINT": "LATENCY",  # one request at a time with all threads, as the others run
@@ -91,28 +91,24 @@ def openvino(model: torch.nn.Module, side: int, dtype: str, device: str, threads
 PEERS: dict[str, Build] = {"transformers": transformers, "onnxruntime": onnxruntime, "openvino": openvino}
 
 
-class OnlyLogits:
-    """transformers' models answer with a record; exporters want a tensor."""
+def logits_only(model: torch.nn.Module) -> torch.nn.Module:
+    """`model` as a module from pixels to logits: transformers' models return a record, exporters want a tensor."""
+    import torch
 
-    @staticmethod
-    def of(model: torch.nn.Module) -> torch.nn.Module:
-        """`model` as a module from pixels to logits."""
-        import torch
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
 
-        class Wrapped(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = model
+        def forward(self, pixels: torch.Tensor) -> Any:
+            return self.model(pixel_values=pixels).logits
 
-            def forward(self, pixels: torch.Tensor) -> Any:
-                return self.model(pixel_values=pixels).logits
-
-        return Wrapped().eval()
+    return Wrapped().eval()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn about every `if` of the model they trace."""
+    """No warnings: exporters warn about every `if` of the model they trace."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

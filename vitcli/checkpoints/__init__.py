@@ -104,7 +104,7 @@ def load(
     `heads` overrides the number of attention heads, `image_size` (pixels) resizes the positions, `preprocess` is a
     family of `FAMILIES` or settings, `labels` names the classes, `pooling` says how tokens are pooled.
 
-    Raises NotWeights for what is no checkpoint, LayoutError for tensors missing, left over or misshapen,
+    Raises NotWeights for what is not a checkpoint, LayoutError for tensors missing, left over or misshapen,
     CheckpointError for anything else about the files, UsageError for options that do not fit the network.
     Small tensors are checked for NaN here, all of them by `not_finite()`.
     """
@@ -232,7 +232,7 @@ def _at_size(config: Config, image_size: int, how: Resize) -> tuple[Config, Call
     most, patch = 4096, config.patch_size
     if not patch <= image_size <= most or image_size % patch:
         nearest = min(max(image_size // patch, 1), most // patch) * patch
-        raise UsageError(f"--image-size {image_size} is no multiple of the patch size {patch} up to {most}: "
+        raise UsageError(f"--image-size {image_size} is not a multiple of the patch size {patch} up to {most}: "
                          f"try {nearest}.")  # fmt: skip
     prefix = config.prefix * config.prefix_positions
     return replace(config, image_size=image_size), partial(resized, prefix=prefix, grid=image_size // patch, how=how)
@@ -262,8 +262,5 @@ def _finite(tensor: Array) -> bool:
 def _sha256(path: Path) -> str:
     import hashlib  # here, because a cold start does without it
 
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -172,7 +172,7 @@ def patch_of(path: Path, layout: Layout, named: Mapping[str, Stored], settings: 
     name, shape = kernel
     rule = next((rule for rule in rules if rule.fits(len(shape))), None)
     if rule is None or math.prod(shape) == 0:
-        raise LayoutError(f"{path}: {name} of shape {list(shape)} is no patch embedding.")
+        raise LayoutError(f"{path}: {name} of shape {list(shape)} is not a patch embedding.")
     if "(" not in rule.left and "p" in rule.left.split():
         axes = parse_shape(nothing(shape), rule.left)
         if axes["p"] != axes["q"]:
@@ -327,7 +327,7 @@ def _square(n: int) -> bool:
 
 
 def _compare(settings: Settings, config: Config) -> None:
-    """Warn where config.json contradicts the tensors, which are believed."""
+    """Warn where config.json contradicts the tensors, which are used."""
     for field, value in {
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
@@ -340,4 +340,4 @@ def _compare(settings: Settings, config: Config) -> None:
         said: Any = settings.config.get(field)
         if said is not None and said != value and said != [value, value]:
             settings.warnings.append(f"config.json says {field} {shown(said)}, the tensors say {value}: "
-                                     "believed the tensors")  # fmt: skip
+                                     "using the tensors")  # fmt: skip

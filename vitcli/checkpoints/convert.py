@@ -202,7 +202,7 @@ def hub_config(config: Config, labels: Labels) -> dict[str, Any]:
 
 
 def hub_preprocess(preprocess: Preprocess) -> dict[str, Any]:
-    """`preprocessor_config.json`: what both transformers and `Preprocess.from_transformers` understand."""
+    """`preprocessor_config.json`: what both transformers and `processors.from_transformers` understand."""
     plain = preprocess.fit == "squash" and preprocess.resize == preprocess.size
     square = {"height": preprocess.resize, "width": preprocess.resize}
     settings: dict[str, Any] = {
@@ -219,6 +219,6 @@ def hub_preprocess(preprocess: Preprocess) -> dict[str, Any]:
     if not plain:
         settings |= {"do_center_crop": True, "crop_size": {"height": preprocess.size, "width": preprocess.size}}
     if preprocess.rounding != "down":
-        # a word of ours: transformers passes it over and rounds down, a pixel apart where margins cannot be equal
+        # our own field: transformers ignores it and rounds down, a pixel apart where margins cannot be equal
         settings["crop_rounding"] = preprocess.rounding
     return settings

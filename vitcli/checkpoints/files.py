@@ -114,7 +114,7 @@ def read_safetensors(path: Path) -> Contents:
     """
     data = _mapped(path)
     if len(data) < 8:
-        raise NotWeights(f"{path}: {len(data)} bytes are no safetensors file. Download it again.")
+        raise NotWeights(f"{path}: {len(data)} bytes are not a safetensors file. Download it again.")
     (length,) = struct.unpack("<Q", data[:8])
     if length > MAX_HEADER:
         kind = "a zip archive, as .npz and .pth are" if data[:2] == b"PK" else f"a header of {length:,} bytes"
@@ -161,7 +161,7 @@ def _header(text: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise NotWeights(f"{path}: not a safetensors file (its header cannot be read).") from error
     if not isinstance(header, dict) or len(header) > MAX_TENSORS:
-        raise NotWeights(f"{path}: not a safetensors file (its header is no table of tensors).")
+        raise NotWeights(f"{path}: not a safetensors file (its header is not a table of tensors).")
     return header
 
 
@@ -235,7 +235,7 @@ def read_npz(path: Path) -> Contents:
 
 def _refuse_bombs(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_TENSORS:
-        raise NotWeights(f"{path}: {len(members):,} members are no checkpoint.")
+        raise NotWeights(f"{path}: {len(members):,} members are not a checkpoint.")
     inflated, size = sum(member.file_size for member in members), path.stat().st_size
     if inflated > HARMLESS and inflated > MAX_INFLATION * size:
         raise NotWeights(f"{path}: {size:,} bytes that would unpack to {inflated:,}. Weights do not shrink like that, "
@@ -314,7 +314,7 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
     import torch
 
     remarks: list[str] = []
-    for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is no checkpoint
+    for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
         if not isinstance(loaded, Mapping):
             break
         inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
@@ -327,11 +327,11 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
         kind = "a tensor" if isinstance(loaded, torch.Tensor) else f"a {type(loaded).__name__}"
         raise NotWeights(f"{path}: holds {kind}, not a dictionary of named weights.")
     if len(loaded) > MAX_TENSORS:
-        raise NotWeights(f"{path}: {len(loaded):,} entries are no checkpoint.")
+        raise NotWeights(f"{path}: {len(loaded):,} entries are not a checkpoint.")
     tensors = {}
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise NotWeights(f"{path}: {safe(str(name))} is no tensor ({type(value).__name__}). Save the state dict "
+            raise NotWeights(f"{path}: {safe(str(name))} is not a tensor ({type(value).__name__}). Save the state dict "
                              "alone: torch.save(model.state_dict(), ...).")  # fmt: skip
         plain = value.layout == torch.strided and value.device.type == "cpu"
         if not plain or value.is_quantized or value.is_complex():

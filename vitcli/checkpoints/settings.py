@@ -1,6 +1,6 @@
 """What the JSON files beside the weights say that tensors cannot: heads, epsilon, GELU, pooling, labels, preprocessing.
 
-Such files are hostile input: every value is checked for its type and its bounds, and what cannot be meant is left out
+Such files are hostile input: every value is checked for its type and its bounds, and what is invalid is left out
 with a warning. Shapes never come from here.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vitcli.checkpoints import processors
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.labels import Activation, Labels
@@ -40,9 +41,9 @@ POOLINGS: dict[str, Literal["cls", "mean"]] = {
 
 @dataclass(slots=True)
 class Settings:
-    """What was said, None where nothing was. `warnings` tells what was said in vain.
+    """The values that the files state, None where they state none; `warnings` names what was ignored.
 
-    `given_heads` and `given_pooling` are the user's word, which comes before the files'.
+    `given_heads` and `given_pooling` are the user's, and take precedence.
     """
 
     folder: Path
@@ -71,7 +72,7 @@ class Settings:
             found = None
         if isinstance(found, dict):
             return found
-        self.warnings.append(f"{path.name} cannot be read and was left aside")
+        self.warnings.append(f"{path.name} cannot be read and was ignored")
         return None
 
     @property
@@ -91,7 +92,7 @@ class Settings:
                     continue
                 if sound(value):
                     return value
-                self.warnings.append(f"config.json says {name} {shown(value)}, which is no {expected}: left aside")
+                self.warnings.append(f"config.json says {name} {shown(value)}, not a valid {expected}: ignored")
         return None
 
     def count(self, *names: str, most: int) -> int | None:
@@ -136,7 +137,7 @@ class Settings:
         names: dict[int, str] = {}
         if isinstance(given, dict):
             for key, value in given.items():
-                # int keys only; a value that is no name is worth nothing, and a long one would fill the screen
+                # int keys only; a value that is not a name is left out, and a long one is cut
                 if key.isdecimal() and len(key) < 8 and int(key) < classes and isinstance(value, str | int | float):
                     names[int(key)] = str(value)[:500]
             if len(given) != classes or len(names) != classes:
@@ -172,7 +173,7 @@ class Settings:
     def preprocess(
         self, size: int, family: str, *, chosen: str | Preprocess | None, resized: bool
     ) -> tuple[Preprocess, str]:
-        """What to do to pictures before a network of `size` pixels, and where that was said.
+        """What to do to pictures before a network of `size` pixels, and where that comes from.
 
         Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's. A file that
         speaks of another size is worth a warning, unless the network itself was `resized`.
@@ -187,10 +188,10 @@ class Settings:
         read, file = None, "preprocessor_config.json"
         try:
             if self.processor is not None:
-                read = Preprocess.from_transformers(self.processor, kind=kind)
+                read = processors.from_transformers(self.processor, kind=kind)
             elif self.timm:
                 file = "config.json"
-                read = Preprocess.from_timm(
+                read = processors.from_timm(
                     dict(self.timm) | {"input_size": self.timm.get("input_size") or [3, size, size]}
                 )
         except CheckpointError as error:
@@ -198,7 +199,7 @@ class Settings:
         if read is not None:
             if read.size != size and not resized:
                 self.warnings.append(f"{file} prepares pictures of {read.size} pixels, the network takes {size}: "
-                                     "believed the network")  # fmt: skip
+                                     "using the network's size")  # fmt: skip
             return _at(read, size), file
         if kind == "DeiT" and family == "hf":
             family = "hf-deit"
@@ -206,7 +207,7 @@ class Settings:
 
 
 def default_of(family: str) -> str:
-    """Where preprocessing came from when nobody said anything."""
+    """Where preprocessing came from when no file and no option named it."""
     return f"the default of {family}"
 
 

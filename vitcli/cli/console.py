@@ -1,4 +1,4 @@
-"""What is said to a person: consoles, progress and the shape of an error on stderr. Data never goes through here."""
+"""Messages for a person: consoles, progress and errors on stderr. Results never go through here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def out() -> Console:
-    """For data that is a table: stdout, with colour only on a terminal."""
+    """For results that are a table: stdout, with colour only on a terminal."""
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, markup=False)
 
 
 def err() -> Console:
-    """For everything said to a person: stderr, with colour only on a terminal."""
+    """For messages: stderr, with colour only on a terminal."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)

@@ -67,7 +67,7 @@ class Group(TyperGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.table.items()])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. The reader of our output may leave early, as `head` does: no error, nobody to be told."""
+        """Run the command. Whoever reads our output may close it early, as `head` does: that is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # typer would end with status 1

@@ -158,7 +158,7 @@ def three(value: float) -> str:
 def details(checkpoint: Checkpoint) -> str:
     """What the name of an architecture leaves open."""
     config = checkpoint.config
-    said = [
+    parts = [
         f"{config.heads} heads of {config.head_width} ({checkpoint.sources['heads']})",
         f"LayerNorm eps {config.norm_eps:g}",
         f"{config.gelu} GELU",
@@ -175,4 +175,4 @@ def details(checkpoint: Checkpoint) -> str:
         "layer scale": config.layer_scale,
         "norm after pooling": config.pooled_norm,
     }
-    return ", ".join(said + [what for what, present in variants.items() if present])
+    return ", ".join(parts + [what for what, present in variants.items() if present])

@@ -104,7 +104,7 @@ Fields = Annotated[
 ]
 Long = Annotated[bool, typer.Option("--long", rich_help_panel=ROWS, help="csv and tsv: a line for each label.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", rich_help_panel=RUN, help="Go on with -o where an earlier run stopped.")
+    bool, typer.Option("--resume", rich_help_panel=RUN, help="Continue -o where an earlier run stopped.")
 ]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", rich_help_panel=RUN, help="Resume, and do failed inputs again.")
@@ -162,7 +162,7 @@ Labels = Annotated[
 
 
 def workers(given: str) -> int | None:
-    """How many threads decode, None for what suits. Raises UsageError for what is no number."""
+    """How many threads decode, None for the default. Raises UsageError for what is not a number."""
     from vitcli.errors import UsageError
 
     if given == "auto":

@@ -25,14 +25,14 @@ class Stop:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Hear the signals while the block runs. Those that are ignored, as under nohup, stay so."""
+    """Handle the signals while the block runs. Those that are ignored, as under nohup, stay ignored."""
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    for number in heard:
+    handled = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in handled:
         signal.signal(number, stop.ask)
     try:
         yield stop
     finally:
-        for number, handler in heard.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)

@@ -7,15 +7,13 @@ resizing in float instead moves logits by 0.03, without antialiasing by 1.6.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vitcli.errors import CheckpointError
 from vitcli.pictures.reduced import resize
 
 if TYPE_CHECKING:
@@ -33,9 +31,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # A picture of 1 x 10,000 pixels resized by its shortest side would be 248 x 2,480,000. Past this many pixels only the
 # part that survives the crop is resized; below it the two-step way is kept, because it is the reference's to the bit.
 LARGEST_RESIZE = 4096 * 4096
-
-# Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
-LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,92 +50,6 @@ class Preprocess:
     mean: tuple[float, ...] = HALF
     std: tuple[float, ...] = HALF
     rounding: Literal["down", "even"] = "down"
-
-    @classmethod
-    def from_transformers(cls, config: Mapping[str, Any], *, kind: str = "ViT") -> Preprocess:
-        """What the `preprocessor_config.json` of a transformers checkpoint says, given as a dict.
-
-        Missing fields are the defaults of the image processor that the file names; when it names none, of `kind`
-        ("ViT" or "DeiT"). Raises CheckpointError for a file that cannot be meant or followed.
-        """
-        named = config.get("image_processor_type") or config.get("feature_extractor_type") or kind
-        name = str(named).removesuffix("Fast").removesuffix("Pil")
-        name = name.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
-        if name not in _PROCESSORS:
-            raise CheckpointError(
-                f"The preprocessing settings are for {str(named)[:60]!r}, not for a ViT. Choose with --preprocess."
-            )
-        # transformers takes null for "not said"
-        said = _PROCESSORS[name] | {key: value for key, value in config.items() if value is not None}
-        if not said["do_resize"]:
-            raise CheckpointError(
-                "The preprocessing settings switch resizing off (do_resize), so pictures of other sizes cannot be "
-                "classified. Choose with --preprocess."
-            )
-        number = said["resample"]
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(FILTERS):
-            raise CheckpointError(f"The preprocessing settings ask for resample {number!r:.40}, which is no filter.")
-        fit, resize = _side(said["size"], "size", squash=said["squash"])
-        size = _side(said["crop_size"], "crop_size")[1] if said["do_center_crop"] else resize
-        if fit == "shortest" and not said["do_center_crop"]:
-            raise CheckpointError(
-                "The preprocessing settings resize the shortest side and crop nothing, so pictures would not come "
-                "out square. Choose with --preprocess."
-            )
-        mean: tuple[float, ...] = (0.0,)
-        std: tuple[float, ...] = (1.0,)
-        if said["do_normalize"]:
-            mean, std = _values(said["image_mean"], "image_mean"), _values(said["image_std"], "image_std")
-        # ours are of [0, 1]; a file may scale pixels otherwise, or leave them at 0 to 255
-        factor = _values(said["rescale_factor"], "rescale_factor")[0] if said["do_rescale"] else 1.0
-        if factor <= 0 or min(std) <= 0:
-            raise CheckpointError(
-                "The preprocessing settings divide by zero: image_std and rescale_factor must be > 0."
-            )
-        if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-            mean = tuple(value / (255 * factor) for value in mean)
-            std = tuple(value / (255 * factor) for value in std)
-        # crop_rounding is a word of `vit convert`'s; transformers always rounds down
-        rounding: Literal["down", "even"] = "even" if config.get("crop_rounding") == "even" else "down"
-        return cls(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding)
-
-    @classmethod
-    def from_timm(cls, config: Mapping[str, Any]) -> Preprocess:
-        """What timm's `pretrained_cfg` says, given as a dict; missing fields are timm's defaults.
-
-        Raises CheckpointError for settings that cannot be meant or followed.
-        """
-        # timm takes null, zero and nothing alike for "not said"
-        said: dict[str, Any] = {
-            "input_size": (3, 224, 224),
-            "crop_pct": 0.875,
-            "crop_mode": "center",
-            "interpolation": "bicubic",
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-        }
-        said |= {key: config[key] for key in said if config.get(key)}
-        shape = said["input_size"]
-        if not isinstance(shape, list | tuple) or len(shape) != 3 or shape[0] != 3:
-            raise CheckpointError(f"The preprocessing settings ask for input_size {shape!r:.60}, not 3 x size x size.")
-        size = _side(shape[1:], "input_size")[1]
-        if said["crop_mode"] not in ("center", "squash"):
-            raise CheckpointError(
-                f"The preprocessing settings ask for crop_mode {said['crop_mode']!r:.40}; only 'center' and 'squash' "
-                "are known. Choose with --preprocess."
-            )
-        if said["interpolation"] not in FILTERS:
-            raise CheckpointError(
-                f"The preprocessing settings ask for interpolation {said['interpolation']!r:.40}, which is no filter."
-            )
-        (crop,) = _values(said["crop_pct"], "crop_pct")[:1]
-        if not size / LARGEST_SIDE <= crop <= size:
-            raise CheckpointError(f"The preprocessing settings ask for crop_pct {crop:g}, which cannot be meant.")
-        mean, std = _three(_values(said["mean"], "mean")), _three(_values(said["std"], "std"))
-        if min(std) <= 0:
-            raise CheckpointError("The preprocessing settings divide by zero: std must be > 0.")
-        fit: Literal["squash", "shortest"] = "squash" if said["crop_mode"] == "squash" else "shortest"
-        return cls(size, math.floor(size / crop), fit, cast(Filter, said["interpolation"]), mean, std, "even")
 
     def at(self, size: int) -> Preprocess:
         """The same for a network that takes `size` x `size`: resizing scales in proportion, as 256 -> 224 does."""
@@ -224,72 +133,12 @@ class Preprocess:
         }
 
 
-# Defaults of the image processors whose checkpoints we load, as transformers 5 has them; `squash` is what a bare
-# number means as `size`: both sides, or the shortest.
-_PROCESSORS: dict[str, dict[str, Any]] = {
-    "ViT": dict(size=224, squash=True, resample=2, do_center_crop=False, image_mean=HALF, image_std=HALF),
-    "DeiT": dict(size=256, squash=True, resample=3, do_center_crop=True, image_mean=HALF, image_std=HALF),
-}
-for _row in _PROCESSORS.values():
-    _row |= dict(crop_size=224, do_resize=True, do_rescale=True, rescale_factor=1 / 255, do_normalize=True)
-
-
-def _side(value: Any, field: str, squash: bool = True) -> tuple[Literal["squash", "shortest"], int]:
-    """224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224} -> how to fit, and the pixels."""
-    fit: Literal["squash", "shortest"] = "squash" if squash else "shortest"
-    sides = [value]
-    if isinstance(value, list | tuple):
-        fit, sides = "squash", list(value)
-    elif isinstance(value, Mapping) and set(value) == {"height", "width"}:
-        fit, sides = "squash", [value["height"], value["width"]]
-    elif isinstance(value, Mapping) and set(value) == {"shortest_edge"}:
-        fit, sides = "shortest", [value["shortest_edge"]]
-    if not 1 <= len(sides) <= 2 or any(type(s) is not int or not 1 <= s <= LARGEST_SIDE for s in sides):
-        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}, which is no size in pixels.")
-    if len(set(sides)) > 1:
-        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}; only squares are known.")
-    return fit, cast(int, sides[0])
-
-
-def _values(value: Any, field: str) -> tuple[float, ...]:
-    """A number, or one for each of three channels."""
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if len(values) not in (1, 3) or any(type(v) not in (int, float) or not abs(v) < 1e6 for v in values):
-        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}, which is no number or three.")
-    return tuple(float(v) for v in values)
-
-
-def _three(values: tuple[float, ...]) -> tuple[float, ...]:
-    return values * 3 if len(values) == 1 else values
-
-
-def _hf(size: int) -> Preprocess:
-    return Preprocess(size, size)
-
-
-def _timm(size: int) -> Preprocess:
-    crop_pct = 0.9 if size < 384 else 1.0
-    return Preprocess(size, math.floor(size / crop_pct), "shortest", "bicubic", HALF, HALF, "even")
-
-
-def _deit(size: int) -> Preprocess:
-    return Preprocess(size, size * 256 // 224, "shortest", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "even")
-
-
-def _torchvision(size: int) -> Preprocess:
-    return Preprocess(size, size * 256 // 224, "shortest", "bilinear", IMAGENET_MEAN, IMAGENET_STD, "even")
-
-
-def _hf_deit(size: int) -> Preprocess:
-    return Preprocess(size, size * 256 // 224, "squash", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "down")
-
-
 FAMILIES: dict[str, Callable[[int], Preprocess]] = {
-    "hf": _hf,
-    "timm": _timm,
-    "deit": _deit,
-    "torchvision": _torchvision,
-    "hf-deit": _hf_deit,
+    "hf": lambda s: Preprocess(s, s),
+    "timm": lambda s: Preprocess(s, s if s >= 384 else int(s / 0.9), "shortest", "bicubic", HALF, HALF, "even"),
+    "deit": lambda s: Preprocess(s, s * 256 // 224, "shortest", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "even"),
+    "torchvision": lambda s: Preprocess(s, s * 256 // 224, "shortest", "bilinear", IMAGENET_MEAN, IMAGENET_STD, "even"),
+    "hf-deit": lambda s: Preprocess(s, s * 256 // 224, "squash", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "down"),
 }
 """What each family does to a picture before the network, by the name that `--preprocess` takes; called with the size.
 

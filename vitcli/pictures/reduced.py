@@ -1,14 +1,14 @@
 """Pictures that were decoded at 1/2, 1/4 or 1/8 of their size, resized as the whole ones would be.
 
-Each pixel of such a picture is the mean of a square of the whole one's. Resized as it is, it would be blurred twice; it
-is better read as what is known of the whole one. Of all pictures with these means the smoothest is taken, and that one
-is resized as Pillow would. On photographs of 4000 x 3000 pixels decoded at 1/8, the network's input then moves by 0.35
+Each pixel of such a picture is the mean of a square of the whole one's. Resizing it directly would blur twice. Instead
+the whole picture is estimated from it: of all pictures with these means the smoothest is taken, and that one is resized
+as Pillow would. On photographs of 4000 x 3000 pixels decoded at 1/8, the network's input then moves by 0.35
 of 255 in the mean instead of 0.56.
 
 Along a row, the sum of all pixels so far is known wherever two squares meet. The smoothest picture is the slope of the
 cubic spline through these sums, a "histospline" (Boneva, Kendall and Stefanov, 1971). It is linear in the means, and so
-is resizing: one matrix [new small] does both to a row, another to a column. A spline hardly feels what is ten knots
-away, so matrices are made, and multiplied by, in narrow bands.
+is resizing: one matrix [new small] does both to a row, another to a column. What is ten knots away
+hardly changes a spline, so matrices are made, and multiplied by, in narrow bands.
 """
 
 from __future__ import annotations

@@ -1,0 +1,136 @@
+"""`preprocessor_config.json` of transformers and `pretrained_cfg` of timm -> Preprocess."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from vitcli.errors import CheckpointError
+from vitcli.pictures.preprocess import FILTERS, HALF, IMAGENET_MEAN, IMAGENET_STD, Filter, Preprocess
+
+# Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
+LARGEST_SIDE = 4096
+
+# Defaults of the image processors whose checkpoints we load, as transformers 5 has them; `squash` is what a bare
+# number means as `size`: both sides, or the shortest.
+_PROCESSORS: dict[str, dict[str, Any]] = {
+    name: dict(crop_size=224, do_resize=True, do_rescale=True, rescale_factor=1 / 255, do_normalize=True) | own
+    for name, own in {
+        "ViT": dict(size=224, squash=True, resample=2, do_center_crop=False, image_mean=HALF, image_std=HALF),
+        "DeiT": dict(size=256, squash=True, resample=3, do_center_crop=True, image_mean=HALF, image_std=HALF),
+    }.items()
+}
+
+
+def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Preprocess:
+    """What the `preprocessor_config.json` of a transformers checkpoint says, given as a dict.
+
+    Missing fields are the defaults of the image processor that the file names; when it names none, of `kind`
+    ("ViT" or "DeiT"). Raises CheckpointError for invalid or unsupported settings.
+    """
+    named = config.get("image_processor_type") or config.get("feature_extractor_type") or kind
+    name = str(named).removesuffix("Fast").removesuffix("Pil")
+    name = name.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
+    if name not in _PROCESSORS:
+        raise CheckpointError(
+            f"The preprocessing settings are for {str(named)[:60]!r}, not for a ViT. Choose with --preprocess."
+        )
+    # transformers takes null for "not given"
+    settings = _PROCESSORS[name] | {key: value for key, value in config.items() if value is not None}
+    if not settings["do_resize"]:
+        raise CheckpointError(
+            "The preprocessing settings switch resizing off (do_resize), so pictures of other sizes cannot be "
+            "classified. Choose with --preprocess."
+        )
+    number = settings["resample"]
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(FILTERS):
+        raise CheckpointError(f"The preprocessing settings ask for resample {number!r:.40}, not a filter.")
+    fit, resize = _side(settings["size"], "size", squash=settings["squash"])
+    size = _side(settings["crop_size"], "crop_size")[1] if settings["do_center_crop"] else resize
+    if fit == "shortest" and not settings["do_center_crop"]:
+        raise CheckpointError(
+            "The preprocessing settings resize the shortest side and crop nothing, so pictures would not come "
+            "out square. Choose with --preprocess."
+        )
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    if settings["do_normalize"]:
+        mean, std = _values(settings["image_mean"], "image_mean"), _values(settings["image_std"], "image_std")
+    # ours are of [0, 1]; a file may scale pixels otherwise, or leave them at 0 to 255
+    factor = _values(settings["rescale_factor"], "rescale_factor")[0] if settings["do_rescale"] else 1.0
+    if factor <= 0 or min(std) <= 0:
+        raise CheckpointError("The preprocessing settings divide by zero: image_std and rescale_factor must be > 0.")
+    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        mean = tuple(value / (255 * factor) for value in mean)
+        std = tuple(value / (255 * factor) for value in std)
+    # crop_rounding is a word of `vit convert`'s; transformers always rounds down
+    rounding: Literal["down", "even"] = "even" if config.get("crop_rounding") == "even" else "down"
+    return Preprocess(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding)
+
+
+def from_timm(config: Mapping[str, Any]) -> Preprocess:
+    """What timm's `pretrained_cfg` says, given as a dict; missing fields are timm's defaults.
+
+    Raises CheckpointError for invalid or unsupported settings.
+    """
+    # timm takes null, zero and nothing alike for "not given"
+    settings: dict[str, Any] = {
+        "input_size": (3, 224, 224),
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+        "interpolation": "bicubic",
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+    }
+    settings |= {key: config[key] for key in settings if config.get(key)}
+    shape = settings["input_size"]
+    if not isinstance(shape, list | tuple) or len(shape) != 3 or shape[0] != 3:
+        raise CheckpointError(f"The preprocessing settings ask for input_size {shape!r:.60}, not 3 x size x size.")
+    size = _side(shape[1:], "input_size")[1]
+    if settings["crop_mode"] not in ("center", "squash"):
+        raise CheckpointError(
+            f"The preprocessing settings ask for crop_mode {settings['crop_mode']!r:.40}; only 'center' and 'squash' "
+            "are known. Choose with --preprocess."
+        )
+    if settings["interpolation"] not in FILTERS:
+        raise CheckpointError(
+            f"The preprocessing settings ask for interpolation {settings['interpolation']!r:.40}, not a filter."
+        )
+    (crop,) = _values(settings["crop_pct"], "crop_pct")[:1]
+    if not size / LARGEST_SIDE <= crop <= size:
+        raise CheckpointError(f"The preprocessing settings ask for crop_pct {crop:g}, which is out of range.")
+    mean, std = _three(_values(settings["mean"], "mean")), _three(_values(settings["std"], "std"))
+    if min(std) <= 0:
+        raise CheckpointError("The preprocessing settings divide by zero: std must be > 0.")
+    fit: Literal["squash", "shortest"] = "squash" if settings["crop_mode"] == "squash" else "shortest"
+    return Preprocess(size, math.floor(size / crop), fit, cast(Filter, settings["interpolation"]), mean, std, "even")
+
+
+def _side(value: Any, field: str, squash: bool = True) -> tuple[Literal["squash", "shortest"], int]:
+    """224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224} -> how to fit, and the pixels."""
+    fit: Literal["squash", "shortest"] = "squash" if squash else "shortest"
+    sides = [value]
+    if isinstance(value, list | tuple):
+        fit, sides = "squash", list(value)
+    elif isinstance(value, Mapping) and set(value) == {"height", "width"}:
+        fit, sides = "squash", [value["height"], value["width"]]
+    elif isinstance(value, Mapping) and set(value) == {"shortest_edge"}:
+        fit, sides = "shortest", [value["shortest_edge"]]
+    if not 1 <= len(sides) <= 2 or any(type(s) is not int or not 1 <= s <= LARGEST_SIDE for s in sides):
+        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}, not a size in pixels.")
+    if len(set(sides)) > 1:
+        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}; only squares are known.")
+    return fit, cast(int, sides[0])
+
+
+def _values(value: Any, field: str) -> tuple[float, ...]:
+    """A number, or one for each of three channels."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if len(values) not in (1, 3) or any(type(v) not in (int, float) or not abs(v) < 1e6 for v in values):
+        raise CheckpointError(f"The preprocessing settings ask for {field} {value!r:.60}, not one number or three.")
+    return tuple(float(v) for v in values)
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values * 3 if len(values) == 1 else values
