@@ -26,7 +26,7 @@ from vitcli.results import Failure, Label, Prediction, Result
 from vitcli.sources import Input, inputs
 from vitcli.writers import WRITERS, Options, open_output, writer_for
 from vitcli.writers.table import visible
-from vitcli.writers.text import Csv
+from vitcli.writers.text import Csv, TextFormat
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 
@@ -264,6 +264,30 @@ def test_sqlite_can_be_asked_at_once_also_while_the_run_goes_on(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["out.sqlite"]
 
 
+def test_a_text_format_says_how_a_row_becomes_bytes_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Names(TextFormat):
+        name = "names"
+        endings = (".names",)
+        help = "names in brackets"
+        between = b", "
+        footer = b"]"
+
+        def prefix(self) -> bytes:
+            return b"["
+
+        def row(self, result: Result) -> bytes:
+            return result.path.encode()
+
+    monkeypatch.setitem(WRITERS, "names", Names)
+    path = tmp_path / "out.names"
+    assert resume(path, items("a", "b"), broken="b") == ["a", "b"]
+    assert path.read_bytes() == b"[a, b]"
+    assert resume(path, items("a", "b", "c"), retry_failed=True) == ["b", "c"]
+    assert path.read_bytes() == b"[a, b, c]"
+
+
 def test_formats_are_chosen_by_name_then_by_ending() -> None:
     assert writer_for(None).name == "table"
     assert writer_for("json", Path("x.csv")).name == "json"
@@ -339,6 +363,12 @@ def test_what_cannot_be_written_says_so(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         write(tmp_path / "file" / f"out.{name}", [])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_name_that_is_too_long_for_the_disk_says_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="File name too long"):
+        open_output(tmp_path / ("x" * 300), name, HEADER)
 
 
 def test_a_pipe_is_written_and_keeps_no_journal(tmp_path: Path) -> None:

@@ -280,13 +280,13 @@ class Journal:
         self.set("renaming", True)
         self.commit()
 
-    def renaming(self) -> bool:
-        """Whether a new output was made, and perhaps not yet renamed."""
-        return bool(self.get("renaming", False))
+    def latest(self, new: Path, output: Path) -> Path:
+        """The output, or the new one that is still to be put in its place."""
+        return new if self.get("renaming", False) and new.exists() else output
 
     def rename(self, new: Path, output: Path) -> None:
         """Put a new output in the place of the old one, if that is what was being done."""
-        if self.renaming():
+        if self.get("renaming", False):
             if new.exists():
                 new.replace(output)
             self.set("renaming", False)

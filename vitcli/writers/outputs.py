@@ -280,11 +280,7 @@ def start_journal(
     journal = Journal(journal_path)
     try:
         journal.agree(target, made)
-        if (
-            there
-            and options.resume
-            and (journal.new or not fits(new if journal.renaming() and new.exists() else target, journal))
-        ):
+        if there and options.resume and (journal.new or not fits(journal.latest(new, target), journal)):
             raise OutputError(
                 f"{path} cannot be resumed: it was changed, or {journal_path.name} is the journal of another file. "
                 "Choose another output, or --force to overwrite it."
