@@ -26,7 +26,7 @@ from vitcli.results import Failure, Label, Prediction, Result
 from vitcli.sources import Input, inputs
 from vitcli.writers import WRITERS, Options, open_output, writer_for
 from vitcli.writers.table import visible
-from vitcli.writers.text import Csv
+from vitcli.writers.text import Csv, TextFormat
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 
@@ -264,6 +264,30 @@ def test_sqlite_can_be_asked_at_once_also_while_the_run_goes_on(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["out.sqlite"]
 
 
+def test_a_text_format_says_how_a_row_becomes_bytes_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Names(TextFormat):
+        name = "names"
+        endings = (".names",)
+        help = "names in brackets"
+        between = b", "
+        footer = b"]"
+
+        def prefix(self) -> bytes:
+            return b"["
+
+        def row(self, result: Result) -> bytes:
+            return result.path.encode()
+
+    monkeypatch.setitem(WRITERS, "names", Names)
+    path = tmp_path / "out.names"
+    assert resume(path, items("a", "b"), broken="b") == ["a", "b"]
+    assert path.read_bytes() == b"[a, b]"
+    assert resume(path, items("a", "b", "c"), retry_failed=True) == ["b", "c"]
+    assert path.read_bytes() == b"[a, b, c]"
+
+
 def test_formats_are_chosen_by_name_then_by_ending() -> None:
     assert writer_for(None).name == "table"
     assert writer_for("json", Path("x.csv")).name == "json"
@@ -339,6 +363,12 @@ def test_what_cannot_be_written_says_so(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         write(tmp_path / "file" / f"out.{name}", [])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_name_that_is_too_long_for_the_disk_says_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="File name too long"):
+        open_output(tmp_path / ("x" * 300), name, HEADER)
 
 
 def test_a_pipe_is_written_and_keeps_no_journal(tmp_path: Path) -> None:
@@ -482,6 +512,101 @@ def test_an_output_of_someone_else_is_not_resumed(name: str, tmp_path: Path) -> 
     with pytest.raises(OutputError, match="cannot be resumed"):
         open_output(path, None, HEADER, Options(resume=True))
     assert path.read_bytes() == before
+
+
+def refused(path: Path, message: str) -> None:
+    """Resuming says why it cannot be, and no file has another byte than before."""
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(OutputError, match=message):
+        open_output(path, None, HEADER, Options(topk=2, resume=True))
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def journal_of(path: Path) -> Path:
+    return path.with_name(path.name + ".vit-journal")
+
+
+BESIDE = [name for name in KEPT if name != "sqlite"]  # the formats whose journal is a file of its own
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_empty_journal_knows_no_output(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"out.{name}", RESULTS)
+    journal_of(path).write_bytes(b"")
+    refused(path, "cannot be resumed")
+
+
+@pytest.mark.parametrize("other", [RESULTS[:1], [*RESULTS[1:], ok("e")], [ok("z"), *RESULTS[1:]], []], ids=len)
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_journal_of_another_output_is_refused(name: str, other: list[Result], tmp_path: Path) -> None:
+    path = write(tmp_path / f"out.{name}", RESULTS)
+    (tmp_path / "other").mkdir()
+    journal_of(write(tmp_path / "other" / f"out.{name}", other)).replace(journal_of(path))
+    (tmp_path / "other" / f"out.{name}").unlink()
+    (tmp_path / "other").rmdir()
+    if other == RESULTS[:1] and name != "parquet":  # whose one row this output begins with
+        assert resume(path, items("a.jpg")) == ["a.jpg"]
+        return
+    refused(path, "is the journal of another file")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_journal_of_another_version_is_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"out.{name}", RESULTS)
+    db = sqlite3.connect(path if name == "sqlite" else journal_of(path))
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+    refused(path, "another version of vit")
+
+
+@pytest.mark.parametrize("name", ["jsonl", "json", "csv", "tsv"])
+def test_a_text_that_was_edited_is_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"out.{name}", [ok("a"), ok("b"), ok("c"), ok("d")])
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    row = next(n for n, line in enumerate(lines) if b"label 0" in line)
+    for edited in (
+        b"".join(lines[: row + 1] + lines[row + 2 :]),  # rows of one length: only their bytes tell
+        whole.replace(b"0.9", b"0.8", 1),
+        b"x" + whole,
+        b"a note",
+    ):
+        path.write_bytes(edited)
+        refused(path, "it was changed")
+    path.write_bytes(whole)
+    assert resume(path, items("a", "e")) == ["a", "e"]  # these four were written without an input's size
+
+
+def test_a_parquet_file_that_was_exchanged_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.parquet", RESULTS)
+    write(tmp_path / "other.parquet", RESULTS[1:]).replace(path)
+    refused(path, "it was changed")
+
+
+def test_a_database_whose_rows_were_deleted_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.sqlite", RESULTS)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("DELETE FROM inputs WHERE id = 2")
+    db.close()
+    with pytest.raises(OutputError, match="its rows were changed"):
+        open_output(path, None, HEADER, Options(topk=2, resume=True))
+    assert [row["path"] for row in read(path)] == ["a.jpg", "c.jpg", "d"]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_an_output_that_was_moved_without_its_journals_wal_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{name}"
+    killed = subprocess.run([sys.executable, __file__, path, "50", "0", "kill"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (tmp_path / "moved").mkdir()
+    moved = tmp_path / "moved" / path.name
+    for file in (path, journal_of(path)):
+        if file.exists():
+            file.rename(moved.with_name(file.name))
+    refused(moved, "-wal, which was beside it")
+    wal = journal_of(path).with_name(journal_of(path).name + "-wal")
+    wal.rename(moved.with_name(wal.name))
+    assert len(resume(moved, many(50))) <= 32  # rows of a push
 
 
 @pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}], ids=str)

@@ -20,7 +20,7 @@ WRITERS: dict[str, type[Format]] = {kind.name: kind for kind in (Table, Json, Js
 
 
 def writer_for(format: str | None, path: Path | None = None) -> type[Format]:
-    """The format of a format's name; without one, of the path's ending; without a path, the table.
+    """The format of that name; without one, of the path's ending; without a path, the table.
 
     Raises UsageError for a name or an ending that is not in WRITERS.
     """

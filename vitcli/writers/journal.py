@@ -10,6 +10,7 @@ holds how the results were made, and a row for each row of the output: which inp
     run               the last run that met this input; each row answers one input of a run, so what was named twice
                       has two rows
     start, stop       where the row is: bytes of a text, row numbers of a parquet file
+    digest   BLOB     digest of a text's row, by which a file that was edited or exchanged is noticed
     record   TEXT     the row itself as JSON, where the output cannot be appended to and is made at the end (parquet)
 
 Safe against `kill -9` by the order of writes: first the rows go into the output, then the journal's transaction says
@@ -17,6 +18,10 @@ so. What the journal does not know of is cut off the output and done again. Rows
 changed, a failure done again) are dropped from the journal at once, and from the output by rebuilding it: a new file is
 made beside the old one, one transaction switches the journal over to it and notes that it is to be renamed, then it
 is renamed. Whoever opens the journal next finishes a renaming that did not happen.
+
+Before anything is written the journal is held against the output: every row must be where it was written, byte for byte
+(or the whole file, where it was made at the end). So neither a journal of something else nor an edited output costs a
+row. A journal that says of itself that its run was stopped, and has no -wal beside it, was moved without its last rows.
 """
 
 from __future__ import annotations
@@ -41,14 +46,19 @@ VOLATILE = frozenset({"device", "version", "engine", "date"})
 # run of one picture would take a quarter longer.
 SHORT = 5.0
 
-SCHEMA = """
+VERSION = 1  # of the schema
+
+SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS vit_rows (
     id INTEGER PRIMARY KEY, name BLOB NOT NULL, content BLOB, size INTEGER, mtime_ns INTEGER,
-    failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, record TEXT
+    failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, digest BLOB, record TEXT
 );
 CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name);
 CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL;
+PRAGMA user_version = {VERSION};
+COMMIT;
 """
 
 
@@ -63,28 +73,67 @@ class Identity:
 
 
 class Journal:
-    """The journal at `path`. Raises OutputError when another run holds it, and sqlite3.Error when it cannot be used."""
+    """The journal at `path`: read until `start`, so that one that does not fit stays as it is.
+
+    Raises OutputError when another run holds it or another version made it, and sqlite3.Error when it cannot be used.
+    """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
-        self.path = path
+        self.path, self.shared = path, shared
+        self.run = 0  # until it is started
         self.opened_at, self.fast = time.monotonic(), True
+        parted = not shared and wants_wal(path) and not path.with_name(path.name + "-wal").exists()
         self.db = sqlite3.connect(path, timeout=5 if shared else 0.5, isolation_level=None)
         try:
-            if not shared:  # also spares the -shm file
-                self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            with self.free():
+                if not shared:  # also spares the -shm file
+                    self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                (tables,) = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                (version,) = self.db.execute("PRAGMA user_version").fetchone()
+            self.new = not tables
+            if tables and version != VERSION:
+                raise OutputError(
+                    f"{path} was made by another version of vit (journal {version}, here {VERSION}): "
+                    "it cannot be resumed. Choose another output, or --force to overwrite it."
+                )
+            if parted and tables and not self.get("closed", False):
+                raise OutputError(
+                    f"{path} is not whole: {path.name}-wal, which was beside it when the run was stopped, is missing. "
+                    "Move it here too, choose another output, or --force to overwrite this one."
+                )
+        except BaseException:
+            if parted:  # still without its -wal, also for whoever opens it next
+                self.db.close()
+            else:
+                self.abandon()
+            raise
+
+    def start(self, made: Mapping[str, Any]) -> None:
+        """Begin a run whose rows are made so."""
+        with self.free():
             self.db.execute("PRAGMA synchronous = OFF")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.executescript(SCHEMA)
             self.begin()
             self.run = int(self.get("run", 0)) + 1
             self.set("run", self.run)
+            if self.get("header") is None:
+                self.set("header", decisive(made))
+            self.set("closed", False)
+            self.db.execute("COMMIT")
+            self.db.execute("PRAGMA wal_checkpoint")  # without its -wal, the file itself says that a run was stopped
+            self.begin()
+
+    @contextlib.contextmanager
+    def free(self) -> Iterator[None]:
+        """A journal that is locked is another run's."""
+        try:
+            yield
         except sqlite3.OperationalError as error:
-            self.db.close()
             if "locked" in str(error):
-                raise OutputError(f"Another run is writing to {path}: wait for it, or choose another output.") from None
-            raise
-        except BaseException:
-            self.db.close()
+                raise OutputError(
+                    f"Another run is writing to {self.path}: wait for it, or choose another output."
+                ) from None
             raise
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -115,26 +164,27 @@ class Journal:
 
     def close(self) -> None:
         """Commit, and leave one file."""
+        self.set("closed", True)
         if self.db.in_transaction:
             self.db.execute("COMMIT")
         self.db.execute("PRAGMA journal_mode = DELETE")
         self.db.close()
 
     def abandon(self) -> None:
-        """Forget what was told since the last commit, and close."""
+        """Forget what was told since the last commit, and close: one file, unless the disk is full."""
         with contextlib.suppress(sqlite3.Error):
             self.rollback()
-            self.db.close()
+            if self.run:
+                self.set("closed", True)
+        with contextlib.suppress(sqlite3.Error):
+            if not self.shared:
+                self.db.execute("PRAGMA journal_mode = DELETE")
+        self.db.close()
 
-    def agree(self, output: Path, header: Mapping[str, Any]) -> None:
-        """Record how results are made, or raise OutputError if those that are here were made otherwise."""
-        # weights on disk are known by their bytes: their path may be written in many ways
-        free = VOLATILE | {"model"} if header.get("sha256") else VOLATILE
-        now = {key: value for key, value in flat(header) if key.split(".")[0] not in free}
-        before = self.get("header")
-        if before is None:
-            self.set("header", now)
-            return
+    def agree(self, output: Path, made: Mapping[str, Any]) -> None:
+        """Raise OutputError if the rows that are here were made otherwise."""
+        now = decisive(made)
+        before = now if self.new else self.get("header", now)
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if keys:
             differences = "; ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys[:3])
@@ -163,13 +213,19 @@ class Journal:
         return found[0], bool(found[1]), bool(found[2])
 
     def add(
-        self, own: Identity, failed: bool, start: int | None = None, stop: int | None = None, record: str | None = None
+        self,
+        own: Identity,
+        failed: bool,
+        start: int | None = None,
+        stop: int | None = None,
+        digest: bytes | None = None,
+        record: str | None = None,
     ) -> int:
         """A row of the output; its id."""
         done = self.db.execute(
-            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, run, start, stop, record) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (own.name, own.content, own.size, own.mtime_ns, failed, self.run, start, stop, record),
+            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, run, start, stop, digest, record) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (own.name, own.content, own.size, own.mtime_ns, failed, self.run, start, stop, digest, record),
         )
         assert done.lastrowid is not None
         return done.lastrowid
@@ -191,6 +247,10 @@ class Journal:
     def places(self) -> Iterator[tuple[int, int]]:
         """Start and stop of every row in the output, in order."""
         yield from self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
+
+    def digests(self, end: int) -> Iterator[tuple[int, int, bytes]]:
+        """Start, stop and digest of every row of a text that stops there or before, in order."""
+        yield from self.db.execute("SELECT start, stop, digest FROM vit_rows WHERE stop <= ? ORDER BY id", (end,))
 
     def records(self) -> Iterator[str]:
         """The rows that are not in the output yet, in order."""
@@ -220,6 +280,10 @@ class Journal:
         self.set("renaming", True)
         self.commit()
 
+    def latest(self, new: Path, output: Path) -> Path:
+        """The output, or the new one that is still to be put in its place."""
+        return new if self.get("renaming", False) and new.exists() else output
+
     def rename(self, new: Path, output: Path) -> None:
         """Put a new output in the place of the old one, if that is what was being done."""
         if self.get("renaming", False):
@@ -235,6 +299,16 @@ class Journal:
         with contextlib.suppress(sqlite3.Error):  # a full disk: the room was only wanted
             self.db.execute("VACUUM")
         self.begin()
+
+
+def wants_wal(path: Path) -> bool:
+    """Whether the latest rows of a database may be in its -wal (https://sqlite.org/fileformat.html, 1.3.3)."""
+    try:
+        with path.open("rb") as file:
+            file.seek(18)
+            return file.read(1) == b"\2"
+    except FileNotFoundError:
+        return False
 
 
 def identity(item: Input, by_content: bool) -> Identity:
@@ -256,21 +330,31 @@ def digest_of(item: Input) -> bytes | None:
     """Digest of an input's bytes, None if it cannot be read."""
     if item.data is not None:
         return digest(item.data)
-    if item.file is None:
-        return None
-    whole = hashlib.blake2b(digest_size=16)
     try:
-        with item.file.open("rb") as file:
-            while piece := file.read(1 << 20):
-                whole.update(piece)
+        return None if item.file is None else digest_of_file(item.file)
     except OSError:
         return None
+
+
+def digest_of_file(path: Path) -> bytes:
+    """Digest of a file's bytes. Raises OSError."""
+    whole = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            whole.update(piece)
     return whole.digest()
 
 
 def digest(data: bytes) -> bytes:
     """16 bytes that stand for any number of them."""
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def decisive(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides how rows are made, flat."""
+    # weights on disk are known by their bytes: their path may be written in many ways
+    free = VOLATILE | {"model"} if made.get("sha256") else VOLATILE
+    return {key: value for key, value in flat(made) if key.split(".")[0] not in free}
 
 
 def flat(header: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

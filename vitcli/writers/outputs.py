@@ -9,7 +9,7 @@ import contextlib
 import json
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol
 
@@ -17,7 +17,7 @@ from vitcli.errors import OutputError
 from vitcli.results import Failure, Result
 from vitcli.sources import Input
 from vitcli.writers.base import Options, Output
-from vitcli.writers.journal import Identity, Journal, identity
+from vitcli.writers.journal import Identity, Journal, digest, digest_of_file, identity
 
 JOURNAL = ".vit-journal"
 NEW = ".vit-new"
@@ -42,10 +42,6 @@ class Whole(Protocol):
 
     def record(self, result: Result) -> dict[str, Any]:
         """One result as JSON-ready values."""
-        ...
-
-    def length(self, file: Path) -> int:
-        """How many rows a file holds."""
         ...
 
     def save(self, new: Path, old: Path | None, kept: Iterator[int], records: Iterator[dict[str, Any]]) -> None:
@@ -154,13 +150,15 @@ class AppendedFile(Resumable):
     def open(cls, path: Path, target: Path, format: Rows, made: Mapping[str, Any], options: Options) -> AppendedFile:
         """The output at `path`, new or to be resumed: what its journal does not know of is cut off, holes closed."""
         with contextlib.ExitStack() as undo:
-            journal = start_journal(path, target, made, options)
+            journal = start_journal(path, target, made, options, holds)
             undo.callback(journal.abandon)
             journal.drop_after(target.stat().st_size if target.exists() else 0)
             journal.commit()
             if journal.get("holes", False):
                 rebuild(target, format, journal)
             stream = undo.enter_context(target.open("r+b" if target.exists() else "w+b", buffering=0))
+            journal.set("inode", target.stat().st_ino)
+            journal.commit()
             stream.truncate(journal.end() or 0)
             undo.pop_all()
         return cls(path, options, journal, format, target, stream)
@@ -171,7 +169,7 @@ class AppendedFile(Resumable):
         self.pending += self.between, row
         self.between = self.format.between
         self.end = start + len(row)
-        self.journal.add(own, isinstance(result, Failure), start, self.end)
+        self.journal.add(own, isinstance(result, Failure), start, self.end, digest(row))
 
     def push(self) -> None:
         data = b"".join((*self.pending, self.format.footer))
@@ -210,7 +208,7 @@ class FileAtTheEnd(Resumable):
     def open(cls, path: Path, target: Path, format: Whole, made: Mapping[str, Any], options: Options) -> FileAtTheEnd:
         """The output at `path`, new or to be resumed."""
         with contextlib.ExitStack() as undo:
-            journal = start_journal(path, target, made, options, spooled=True)
+            journal = start_journal(path, target, made, options, unchanged, spooled=True)
             undo.callback(journal.abandon)
             if target.exists() and target.stat().st_size == 0:
                 target.unlink()
@@ -231,7 +229,7 @@ class FileAtTheEnd(Resumable):
     def make(self) -> None:
         """The file that is there, as far as it still stands, with the new rows: a new file in its place."""
         old = self.target if self.target.exists() else None
-        if old is not None and self.format.length(old) < (self.journal.end() or 0):
+        if old is not None and not unchanged(old, self.journal):
             raise OutputError(f"{self.path} is not the file that its journal knows: choose another output.")
         new = beside(self.target, NEW)
         kept = (start for start, _ in self.journal.places())
@@ -240,17 +238,25 @@ class FileAtTheEnd(Resumable):
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+        self.journal.set("made", digest_of_file(new).hex())
         self.journal.switch(0, 0)  # a row is one row long
         self.journal.rename(new, self.target)
         self.journal.shrink()
 
 
 def start_journal(
-    path: Path, target: Path, made: Mapping[str, Any], options: Options, *, spooled: bool = False
+    path: Path,
+    target: Path,
+    made: Mapping[str, Any],
+    options: Options,
+    fits: Callable[[Path, Journal], bool],
+    *,
+    spooled: bool = False,
 ) -> Journal:
     """The journal beside an output, new or to be resumed. `spooled`: it holds the rows until the output is made.
 
-    `made` says how the rows are made, `path` is what messages call `target`. Raises OutputError and sqlite3.Error.
+    `made` says how the rows are made, `path` is what messages call `target`, and `fits` whether a file that is there is
+    what the journal knows. Raises OutputError, and leaves everything as it is, if it is not; and sqlite3.Error.
     """
     journal_path, new = beside(target, JOURNAL), beside(target, NEW)
     there = target.exists() and target.stat().st_size > 0
@@ -274,7 +280,12 @@ def start_journal(
     journal = Journal(journal_path)
     try:
         journal.agree(target, made)
-        journal.commit()
+        if there and options.resume and (journal.new or not fits(journal.latest(new, target), journal)):
+            raise OutputError(
+                f"{path} cannot be resumed: it was changed, or {journal_path.name} is the journal of another file. "
+                "Choose another output, or --force to overwrite it."
+            )
+        journal.start(made)
         journal.rename(new, target)
     except BaseException:
         journal.abandon()
@@ -286,6 +297,27 @@ def settings(format: str, header: Mapping[str, Any], options: Options) -> dict[s
     """How rows are made: what must be the same for them to stand in one output."""
     shown = {"topk": options.topk, "threshold": options.threshold, "fields": list(options.fields), "long": options.long}
     return {**header, "format": format, **shown, "by_content": options.by_content}
+
+
+def holds(file: Path, journal: Journal) -> bool:
+    """Whether a text is what its journal knows: its rows are where they were written, as they were written.
+
+    The last ones may be missing: they are done again. Without any row to compare, a run was killed before it knew of
+    one: then it must be the file that this run made.
+    """
+    rows = 0
+    with file.open("rb") as text:
+        for start, stop, known in journal.digests(file.stat().st_size):
+            text.seek(start)
+            if digest(text.read(stop - start)) != known:
+                return False
+            rows += 1
+    return rows > 0 or (journal.end() is None and journal.get("inode") == file.stat().st_ino)
+
+
+def unchanged(file: Path, journal: Journal) -> bool:
+    """Whether a file that was made at the end of a run is still that file."""
+    return bool(journal.get("made") == digest_of_file(file).hex())
 
 
 def rebuild(target: Path, format: Rows, journal: Journal) -> None:

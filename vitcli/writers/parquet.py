@@ -51,12 +51,6 @@ class Parquet(Format):
     def record(self, result: Result) -> dict[str, Any]:
         return record(result, self.fields)
 
-    def length(self, file: Path) -> int:
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(file) as old:
-            return int(old.metadata.num_rows)
-
     def save(self, new: Path, old: Path | None, kept: Iterator[int], records: Iterator[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -42,6 +42,11 @@ CREATE VIEW IF NOT EXISTS best AS
     SELECT inputs.*, label, score, class, wnid FROM inputs LEFT JOIN labels ON input = id AND rank = 1;
 """
 
+EDITED = """
+SELECT id FROM inputs WHERE NOT EXISTS (SELECT 1 FROM vit_rows WHERE vit_rows.id = inputs.id) UNION ALL
+SELECT id FROM vit_rows WHERE NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.id = vit_rows.id) LIMIT 1
+"""
+
 
 class Sqlite(Resumable, Format):
     """A database, which holds its journal: both change in one transaction."""
@@ -66,10 +71,13 @@ class Sqlite(Resumable, Format):
             raise OutputError(f"{path} cannot be resumed: it was not made by vit. Choose another output.")
         journal = Journal(target, shared=True)
         try:
-            journal.agree(target, settings(cls.name, header, options))
-            journal.commit()
+            made = settings(cls.name, header, options)
+            journal.agree(target, made)
+            journal.start(made)
             journal.rollback()
             journal.db.executescript(SCHEMA)
+            if journal.db.execute(EDITED).fetchone() is not None:
+                raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.begin()
             rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
             journal.db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
