@@ -4,8 +4,8 @@
     peek(path)   the same record from headers alone; tensors are read one by one when asked for
 
 `files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
-`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, and `positions.py` resizes positions for
-pictures of other sizes.
+`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, `architectures.py` is the table of the
+names they give, and `positions.py` resizes positions for pictures of other sizes.
 """
 
 from __future__ import annotations

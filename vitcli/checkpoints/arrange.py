@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
-from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated
+from vitcli.checkpoints.architectures import telltale
+from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated, safe
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
 from vitcli.checkpoints.settings import Settings, shown
@@ -69,6 +70,14 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     Raises LayoutError naming whatever is missing, left over or misshapen; CheckpointError for settings that contradict
     the tensors, UsageError for a number of heads that does.
     """
+    try:
+        settings.warnings.extend(settings.doubts())
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if rectangle := settings.rectangle():
+        what, (height, width) = rectangle
+        raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
+                              "are built here.")  # fmt: skip
     layout, named = recognise(path, stored, settings)
     patch, channels = patch_of(path, layout, named, settings)
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
@@ -105,6 +114,12 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     if any("pre_logits" in name for name in dropped):
         settings.warnings.append("pre_logits left out, as timm does: that layer is for pre-training, and so may the "
                                  "head be")  # fmt: skip
+    if any(fnmatchcase(name, "pooler.dense.*") for name in dropped) and not settings.knows_its_class:
+        settings.warnings.append("a pooler lies between network and head, and was left out, as transformers' "
+                                 "classifiers do: a head trained on its output would be wrong here")  # fmt: skip
+    if any(name.endswith(".gamma_1") for name in named) and not settings.named()[0]:
+        settings.warnings.append("nothing names the architecture: took it for DeiT-3, but timm's networks with "
+                                 "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
     if parts and not any(ours.startswith("head.") for ours in parts):
         head = theirs(layout, "head.weight", named)
         raise LayoutError(f"{path}: a backbone without a classification head (no {head}), so there are no classes to "
@@ -218,7 +233,8 @@ def config_of(
         heads, heads_from = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
     pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
     if (said := settings.pooling) is not None:
-        pooling = layout.mean if said == "mean" and class_token else said
+        mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
+        pooling = mean if said == "mean" else said
     elif layout.either_pooling and class_token:
         settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
     if pooling == "cls" and not class_token:
@@ -271,6 +287,9 @@ def heads_of(
         if inner % said:
             raise CheckpointError(f"{path}: config.json says {said} heads, which does not divide the width {inner}.")
         return said, "config.json"
+    known = settings.architecture
+    if known.heads is not None and known.width == inner:
+        return known.heads, f"the architecture {safe(settings.named()[0])}"
     width = settings.count("dim_head", "head_dim", most=inner)
     if width is not None and inner % width == 0:
         return inner // width, "config.json"
@@ -306,7 +325,9 @@ def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str
 def misfit(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> LayoutError:
     """The error that names every tensor in the way."""
     found = "; ".join(f"{kind}: {abbreviated(names)}" for kind, names in problems.items() if names)
-    return LayoutError(f"{path}: looks like the {layout.name} layout, but does not fit it{_another(settings)}. "
+    what = telltale([name for names in problems.values() for name in names])
+    apart = f"has {what}, which is not built here" if what else "does not fit it"
+    return LayoutError(f"{path}: looks like the {layout.name} layout, but {apart}{_another(settings)}. "
                        f"Tensors {found}.")  # fmt: skip
 
 
@@ -334,6 +355,7 @@ def _compare(settings: Settings, config: Config) -> None:
         "intermediate_size": config.mlp_width,
         "image_size": config.image_size,
         "patch_size": config.patch_size,
+        "qkv_bias": config.qkv_bias,
         "num_labels": config.classes,
         "num_classes": config.classes,
     }.items():
