@@ -82,7 +82,8 @@ def test_the_table_knows_timms_heads(name: str, heads: int, width: int) -> None:
 @pytest.mark.parametrize("name", [
     "vit_base_patch32_clip_quickgelu_224", "vit_relpos_base_patch16_rpn_224", "eva02_base_patch14_448",
     "vit_small_patch16_18x2_224", "vit_giant_patch14_reg4_dinov2", "vit_tiny_r_s16_p8_224",
-    "vit_dwee_patch16_reg1_gap_256", "vit_base_patch16_xp_224", "beit3_base_patch16_224", "vit_7b_patch16_dinov3", "naflexvit_base_patch16_gap",
+    "vit_dwee_patch16_reg1_gap_256",
+    "vit_base_patch16_xp_224", "beit3_base_patch16_224", "vit_7b_patch16_dinov3", "naflexvit_base_patch16_gap",
     "vit_intern300m_patch14_448", "vit_base_patch16_224_clip_laion2b", "vit_medium_patch16_rope_reg1_gap_256",
 ])  # fmt: skip
 def test_the_table_knows_timms_other_networks(name: str) -> None:

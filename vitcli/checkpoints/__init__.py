@@ -35,6 +35,8 @@ SMALL = 2**16  # elements: tensors below this are checked for NaN on every load,
 
 IMAGENET_21K = (21841, 21843)
 
+ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
+
 # In the order transformers prefers them.
 HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -145,6 +147,8 @@ def _open(
         if bad := [name for name in small if not _finite(tensors[name])]:
             raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({files.abbreviated(bad)}). "
                                   "Training went wrong, or the file is damaged: use another checkpoint.")  # fmt: skip
+        if not tensors["head.weight"].any():
+            settings.warnings.append(ZERO_HEAD)
     return Checkpoint(
         path=path,
         files=weights,

@@ -9,6 +9,7 @@ config.json has an `architecture`, else transformers' `model_type`. To teach ano
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -109,6 +110,7 @@ TRANSFORMERS: tuple[Architecture, ...] = (
     Architecture(r"swin|swinv2|donut-swin|hiera|pvt|pvt_v2|focalnet", "stages of shrinking grids"),
     Architecture(r"vivit|videomae|timesformer|vjepa2", "video, not pictures"),
     Architecture(r"audio-spectrogram-transformer", "spectrograms, not pictures"),
+    Architecture(r"vit_mae", "a decoder for pre-training in place of a head"),
     Architecture(r"yolos|vitpose|vitpose_backbone|vitmatte|vitdet|dpt", "another output than classes"),
 )
 
@@ -140,6 +142,16 @@ TELLTALES = {
     "*.SCB": "quantised weights (bitsandbytes)",
     "*.quant_state.*": "quantised weights (bitsandbytes)",
     "patch_embed.backbone.*": HYBRID,
+}
+
+# Names that begin no layout known here, but tell whose they are -> whose.
+ELSEWHERE = {
+    "*transformer.layers.0.0.fn.*": "an older vit-pytorch (before its MLP held the norm)",
+    "*backbone.layers.0.ffn.layers.*": "mmpretrain",
+    "*transformer.encoder.layer.0.attn.query.weight": "jeonsworld's ViT-pytorch",
+    "*visual.transformer.resblocks.0.*": "CLIP (OpenAI's or open_clip)",
+    "*vision_model.encoder.layers.0.*": "CLIP or SigLIP of transformers",
+    "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
 }
 
 # Arguments of timm's VisionTransformer that change what it computes, and the values under which it is the one built
@@ -178,6 +190,7 @@ def known(name: str, table: tuple[Architecture, ...]) -> Architecture | None:
     return None
 
 
-def telltale(names: list[str]) -> str:
-    """What sets a network apart, by the first name that no ViT built here has; empty if there is none."""
-    return next((what for pattern, what in TELLTALES.items() if any(fnmatchcase(n, pattern) for n in names)), "")
+def telltale(names: Iterable[str], table: Mapping[str, str] = TELLTALES) -> str:
+    """What the first pattern with one of the names tells; empty if there is none."""
+    names = list(names)
+    return next((what for pattern, what in table.items() if any(fnmatchcase(name, pattern) for name in names)), "")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
-from vitcli.checkpoints.architectures import telltale
+from vitcli.checkpoints.architectures import ELSEWHERE, telltale
 from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated, safe
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
@@ -28,6 +28,19 @@ from vitcli.errors import CheckpointError, LayoutError, UsageError
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
+
+# What training leaves among the weights and inference never reads: counters, and the weights of a loss.
+ASIDE = (
+    "*num_batches_tracked", "*n_averaged", "*global_step", "*total_ops", "*total_params", "*position_ids", "epoch",
+    "loss.*", "loss_f*.*", "criterion.*", "model.loss.*", "model.criterion.*",
+)  # fmt: skip
+
+# What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
+HEAD = re.compile(
+    r"(heads?|classifier|cls_head|mlp_head|linear_head|class_head|classification_head|output(_layer)?|out|final(_layer)?"
+    r"|last_linear|logits|(fc|linear|dense)\d*(_out|_head)?)"
+    r"(\.(\d+|head|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +91,13 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         what, (height, width) = rectangle
         raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
                               "are built here.")  # fmt: skip
-    layout, named = recognise(path, stored, settings)
+    unread = {name for name in stored if any(fnmatchcase(name, pattern) for pattern in ASIDE)}
+    layout, named = recognise(path, {name: tensor for name, tensor in stored.items() if name not in unread}, settings)
+    named = with_usual_head(path, layout, named, settings)
     patch, channels = patch_of(path, layout, named, settings)
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
     parts: dict[str, Part] = {}
-    dropped: list[str] = []
+    dropped = sorted(unread)
     problems: dict[str, list[str]] = {kind: [] for kind in ("left over", "twice", "not floating-point", "misshapen")}
     for name, tensor in named.items():
         if math.prod(tensor.shape) == 0:
@@ -122,6 +137,8 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
                                  "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
     if parts and not any(ours.startswith("head.") for ours in parts):
         head = theirs(layout, "head.weight", named)
+        if problems["left over"]:  # a head under a strange name may be among them
+            refuse(path, layout, settings, problems | {"missing": [head]})
         raise LayoutError(f"{path}: a backbone without a classification head (no {head}), so there are no classes to "
                           "tell apart. Use a checkpoint fine-tuned for classification.")  # fmt: skip
     refuse(path, layout, settings, problems)
@@ -131,6 +148,9 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         parts["register_tokens"] = replace(token, shape=(1, *token.shape))
     essential = [PATCHES, "positions", "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
     if missing := [theirs(layout, ours, named) for ours in essential if ours not in parts]:
+        if parts and missing == [theirs(layout, "positions", named)]:
+            raise LayoutError(f"{path}: looks like the {layout.name} layout, but has no learned positions (no "
+                              f"{missing[0]}); computed ones, as SimpleViT has, are not built here.")  # fmt: skip
         refuse(path, layout, settings, {"missing": missing})
     refuse(path, layout, settings, {"misshapen": [f"{parts[ours].source} {list(parts[ours].stored.shape)}"
                                                   for ours in essential if len(parts[ours].shape) != 2]})  # fmt: skip
@@ -170,9 +190,55 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
                 named = stripped
         if any(sign in named for sign in layout.signs):
             return layout, named
+    if whose := telltale(bare, ELSEWHERE):
+        raise LayoutError(f"{path}: looks like {whose}; that is not read here ({abbreviated(list(stored), 3)}).")
+    for layout in LAYOUTS:
+        found = {name.removesuffix(sign) for sign in layout.signs for name in bare if name.endswith(f".{sign}")}
+        if len(found) > 1:
+            raise LayoutError(f"{path}: holds several networks (under {abbreviated(sorted(found))}). Save the one you "
+                              "mean alone.")  # fmt: skip
+        if found and len(named := within(bare, found.pop())) == len(bare):
+            return layout, named
     kinds = ", ".join(layout.name for layout in LAYOUTS)
     raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(stored), 3)})"
                       f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
+
+
+def within(stored: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
+    """Names without as much of a prefix as they have: `model.vit.` is taken off a network, `model.` off its head."""
+    steps = [prefix[: match.end()] for match in re.finditer(r"\.", prefix)][::-1]
+    named = {}
+    for name, tensor in stored.items():
+        named[name.removeprefix(next((step for step in steps if name.startswith(step)), ""))] = tensor
+    return named
+
+
+def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settings: Settings) -> dict[str, Stored]:
+    """The head under the layout's own name, if it is a lone linear layer under any usual one: `heads`, `head.1`, `fc`.
+
+    What stands around it in a Sequential without weights is taken for Dropout, which does nothing here.
+    Raises LayoutError for a head of several linear layers: what stands between them cannot be seen.
+    """
+    own = [rule for rule in layout.rules if rule.ours.startswith("head.")]
+    rest = [rule for rule in layout.rules if rule not in own]
+    stems = []
+    for name, tensor in named.items():
+        stem, _, end = name.rpartition(".")
+        if end != "weight" or len(tensor.shape) != 2 or any(rule.match(name) for rule in rest):
+            continue
+        if HEAD.fullmatch(stem) or any(rule.match(name) for rule in own):
+            stems.append(stem)
+    if len(stems) > 1:
+        raise LayoutError(f"{path}: the head is {abbreviated(stems)}: more than one linear layer, which is not built "
+                          "here.")  # fmt: skip
+    if not stems or any(rule.match(f"{stems[0]}.weight") for rule in own):
+        return named
+    head = theirs(layout, "head.weight", named).removesuffix(".weight")
+    if stems[0] != "heads":  # torchvision's own, with a linear layer in the place of its Sequential
+        inside = ", and what stands before it, without weights, for Dropout" if re.search(r"\d", stems[0]) else ""
+        settings.warnings.append(f"the head is called {safe(stems[0])}: took it for a linear layer{inside}")
+    return {f"{head}.{name.rpartition('.')[2]}" if name.rpartition(".")[0] == stems[0] else name: tensor
+            for name, tensor in named.items()}  # fmt: skip
 
 
 def patch_of(path: Path, layout: Layout, named: Mapping[str, Stored], settings: Settings) -> tuple[int, int]:
