@@ -202,14 +202,26 @@ def _weights_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     try:
-        others = sorted(file for file in path.iterdir() if file.suffix.lower() in files.READERS and file.is_file())
+        inside = sorted(path.iterdir())
+        others = [file for file in inside if file.name.lower().endswith(tuple(files.READERS)) and file.is_file()]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be listed ({error.strerror or error}).") from error
+    if (path / "adapter_config.json").is_file():
+        raise CheckpointError(f"{path}: an adapter (LoRA), not a whole network. Merge it first, and name the result: "
+                              "PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(...).")  # fmt: skip
     if len(others) == 1:
         return others[0]
     if others:
         names = files.abbreviated([file.name for file in others])
         raise CheckpointError(f"{path}: holds several files of weights ({names}). Name the one you mean.")
+    trained = [file for file in inside if file.name.startswith("checkpoint-") and file.name[11:].isdecimal()]
+    if trained:
+        newest = max(trained, key=lambda folder: int(folder.name[11:][:18]))
+        raise CheckpointError(f"{path}: a trainer's folder, whose newest checkpoint is {newest.name}. Name that.")
+    foreign = tuple(ending for _, _, endings, _ in files.FOREIGN for ending in endings)
+    folders = [*inside, *path.glob("onnx/*")]
+    if named := next((file for file in folders if file.name.lower().endswith(foreign) and file.is_file()), None):
+        files.read(named)  # which says what it is
     raise CheckpointError(f"{path}: holds no weights (no {', '.join(('model.safetensors', *files.READERS))}).")
 
 

@@ -139,18 +139,18 @@ TELLTALES = {
     "*.w12.*": SWIGLU,
     "*.fc1_g.*": SWIGLU,
     "*lora_A*": "LoRA adapters that are not merged into it",
-    "*.SCB": "quantised weights (bitsandbytes)",
-    "*.quant_state.*": "quantised weights (bitsandbytes)",
+    "*.SCB": "quantised weights (bitsandbytes; use those from before)",
+    "*.quant_state.*": "quantised weights (bitsandbytes; use those from before)",
     "patch_embed.backbone.*": HYBRID,
 }
 
-# Names that begin no layout known here, but tell whose they are -> whose.
+# Names of no layout known here that tell what a file holds -> that.
 ELSEWHERE = {
-    "*transformer.layers.0.0.fn.*": "an older vit-pytorch (before its MLP held the norm)",
-    "*backbone.layers.0.ffn.layers.*": "mmpretrain",
-    "*transformer.encoder.layer.0.attn.query.weight": "jeonsworld's ViT-pytorch",
-    "*visual.transformer.resblocks.0.*": "CLIP (OpenAI's or open_clip)",
-    "*vision_model.encoder.layers.0.*": "CLIP or SigLIP of transformers",
+    "*transformer.layers.0.0.fn.*": "the names of an older vit-pytorch, which are not read here",
+    "*backbone.layers.0.ffn.layers.*": "the names of mmpretrain, which are not read here",
+    "*transformer.encoder.layer.0.attn.query.weight": "the names of jeonsworld's ViT-pytorch, which are not read here",
+    "*visual.transformer.resblocks.0.*": "a CLIP of OpenAI's or open_clip, which is not built here",
+    "*vision_model.encoder.layers.0.*": "a CLIP or SigLIP of transformers, which is not built here",
     "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
 }
 

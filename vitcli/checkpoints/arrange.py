@@ -191,7 +191,7 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
         if any(sign in named for sign in layout.signs):
             return layout, named
     if whose := telltale(bare, ELSEWHERE):
-        raise LayoutError(f"{path}: looks like {whose}; that is not read here ({abbreviated(list(stored), 3)}).")
+        raise LayoutError(f"{path}: holds {whose} ({abbreviated(list(stored), 3)}).")
     for layout in LAYOUTS:
         found = {name.removesuffix(sign) for sign in layout.signs for name in bare if name.endswith(f".{sign}")}
         if len(found) > 1:
