@@ -142,6 +142,7 @@ TELLTALES = {
     "*.SCB": "quantised weights (bitsandbytes; use those from before)",
     "*.quant_state.*": "quantised weights (bitsandbytes; use those from before)",
     "patch_embed.backbone.*": HYBRID,
+    "transformer.layers.*.0.to_out.weight": "computed positions, as SimpleViT has",
 }
 
 # Names of no layout known here that tell what a file holds -> that.

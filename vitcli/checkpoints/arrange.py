@@ -30,10 +30,10 @@ PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
 
 # What training leaves among the weights and inference never reads: counters, and the weights of a loss.
-ASIDE = (
-    "*num_batches_tracked", "*n_averaged", "*global_step", "*total_ops", "*total_params", "*position_ids", "epoch",
-    "loss.*", "loss_f*.*", "criterion.*", "model.loss.*", "model.criterion.*",
-)  # fmt: skip
+ASIDE = re.compile(
+    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids)|epoch"
+    r"|(model\.)?(loss|loss_f\w*|criterion)\..*"
+)
 
 # What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
 HEAD = re.compile(
@@ -91,7 +91,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         what, (height, width) = rectangle
         raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
                               "are built here.")  # fmt: skip
-    unread = {name for name in stored if any(fnmatchcase(name, pattern) for pattern in ASIDE)}
+    unread = {name for name in stored if ASIDE.fullmatch(name)}
     layout, named = recognise(path, {name: tensor for name, tensor in stored.items() if name not in unread}, settings)
     named = with_usual_head(path, layout, named, settings)
     patch, channels = patch_of(path, layout, named, settings)
@@ -224,9 +224,10 @@ def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settin
     stems = []
     for name, tensor in named.items():
         stem, _, end = name.rpartition(".")
-        if end != "weight" or len(tensor.shape) != 2 or any(rule.match(name) for rule in rest):
+        if end != "weight" or len(tensor.shape) != 2:
             continue
-        if HEAD.fullmatch(stem) or any(rule.match(name) for rule in own):
+        named_so = HEAD.fullmatch(stem) or any(rule.match(name) for rule in own)
+        if named_so and not any(rule.match(name) for rule in rest):
             stems.append(stem)
     if len(stems) > 1:
         raise LayoutError(f"{path}: the head is {abbreviated(stems)}: more than one linear layer, which is not built "
