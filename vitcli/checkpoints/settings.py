@@ -190,7 +190,8 @@ class Settings:
         name = self.first("hidden_act", "act_layer", sound=lambda v: isinstance(v, str), expected="name")
         if name is not None and name not in GELUS:
             raise CheckpointError(
-                f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here ({', '.join(GELUS)})."
+                f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here "
+                f"({', '.join(GELUS)})."
             )
         return self.architecture.gelu if name is None else GELUS[name]
 
@@ -204,7 +205,8 @@ class Settings:
         name = self.architecture.pooling if name is None else name
         if name and name not in POOLINGS:
             raise CheckpointError(
-                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean are built here."
+                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean "
+                "are built here."
             )
         return POOLINGS[name] if name else None
 
