@@ -397,8 +397,8 @@ def test_neither_file_nor_folder_of_weights(tmp_path: Path, model: Path) -> None
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no weights")
     refused(model / "config.json", "settings, not weights")
-    (tmp_path / "weights.onnx").write_bytes(b"x")
-    refused(tmp_path / "weights.onnx", ".safetensors, .npz")
+    (tmp_path / "weights.xyz").write_bytes(b"x")
+    refused(tmp_path / "weights.xyz", ".safetensors, .npz")
 
 
 @pytest.mark.parametrize("case", ["timm/safetensors", "timm/plain", "google/vit_jax", "google/big_vision_stacked"])

@@ -12,6 +12,7 @@ from common import find_libraries, randomised, write
 
 find_libraries()
 
+import timm  # noqa: E402
 from scipy.ndimage import zoom  # noqa: E402
 from timm.models.deit import VisionTransformerDistilled  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
@@ -63,6 +64,26 @@ def variants(out: Path) -> None:
             old, new = model(**changes), VisionTransformer(**(TINY | changes | dict(img_size=size))).eval()
             new.load_state_dict(checkpoint_filter_fn(old.state_dict(), new))
             write(out / f"{name}_at_{size}", new, size, config=HEADS, state=old.state_dict())
+
+
+def named(out: Path) -> None:
+    """Networks that differ from a plain one by what the name of the architecture or its arguments say."""
+    small = dict(img_size=32, patch_size=8, embed_dim=128, depth=2, num_heads=2, num_classes=11)
+    for case, architecture, changes in (
+        ("rope_ape", "vit_small_patch16_rope_ape_224", small),
+        ("post_norm", "vit_base_patch16_rpn_224", small),
+        ("norm_pre", "vit_base_patch16_clip_224", small),
+        ("unheard_of", "vit_base_patch16_224", small),
+        ("narrow_heads", "test_vit.r160_in1k", dict(img_size=32, num_classes=11)),
+        ("tanh", "vit_base_patch32_siglip_gap_256", small),
+        ("mean_of_all", "vit_base_patch16_reg4_gap_256", small | dict(pool_include_prefix=True)),
+    ):
+        network = randomised(timm.create_model(architecture, **changes))
+        config = {"architecture": "vit_next_year" if case == "unheard_of" else architecture.partition(".")[0],
+                  "global_pool": network.global_pool, "pretrained_cfg": {"input_size": [3, 32, 32]}}  # fmt: skip
+        if "pool_include_prefix" in changes:
+            config["model_args"] = {"pool_include_prefix": True}
+        write(out / case, network, 32, config=config, file="model.safetensors")
 
 
 def as_jax(model: Any, attention: str, mlp: str, norm2: str, positions: str) -> dict[str, Array]:
@@ -152,4 +173,5 @@ def google(out: Path) -> None:
 
 def make(out: Path) -> None:
     variants(out / "timm")
+    named(out / "named")
     google(out / "google")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 from common import find_libraries, randomised, write
 
 find_libraries()
 
+from torch.nn import Dropout, LayerNorm, Linear, ReLU, Sequential, Tanh  # noqa: E402
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings  # noqa: E402
 
 
@@ -25,6 +27,22 @@ def make(out: Path) -> None:
         for name, tensor in plain.state_dict().items()
     }
     write(out / "old_mlp", plain, 32, state=old, config=heads)
+    for case, change in (
+        ("heads_linear", lambda m: setattr(m, "heads", Linear(48, 11))),
+        ("heads_dropout", lambda m: setattr(m, "heads", Sequential(Dropout(0.1), Linear(48, 11)))),
+        ("head_dropout", lambda m: setattr(m.heads, "head", Sequential(Dropout(0.1), Linear(48, 11)))),
+        ("head_mlp", lambda m: setattr(m.heads, "head", Sequential(Linear(48, 16), ReLU(), Linear(16, 11)))),
+        (
+            "representation",
+            lambda m: setattr(
+                m, "heads", Sequential(OrderedDict(pre_logits=Linear(48, 16), act=Tanh(), head=Linear(16, 11)))
+            ),
+        ),
+        ("head_norm", lambda m: setattr(m, "heads", Sequential(LayerNorm(48), Linear(48, 11)))),
+    ):
+        changed = model()
+        change(changed)
+        write(out / case, randomised(changed), 32, config=heads)
     for size in (16, 56):
         moved = model(size).eval()
         moved.load_state_dict(interpolate_embeddings(size, 8, plain.state_dict()))

@@ -9,6 +9,7 @@ from common import find_libraries, randomised, write
 
 find_libraries()
 
+from vit_pytorch.simple_vit import SimpleViT  # noqa: E402
 from vit_pytorch.vit import ViT  # noqa: E402
 
 TINY = dict(image_size=32, patch_size=8, num_classes=11, dim=48, depth=3, heads=3, dim_head=16, mlp_dim=96)
@@ -26,6 +27,8 @@ def make(out: Path) -> None:
     write(out / "usual_head_width", model(heads=2, dim_head=64), 32, file="model.pt")
     write(out / "dim_head", model(heads=2, dim_head=24), 32, config={"dim_head": 24}, file="model.pt")
     write(out / "one_head", model(heads=1, dim_head=48), 32, file="model.pt")
+    simple = SimpleViT(image_size=32, patch_size=8, num_classes=11, dim=48, depth=2, heads=3, dim_head=16, mlp_dim=96)
+    write(out / "simple", randomised(simple), 32, config={"heads": 3}, file="model.pt")
     # the article's ViT always has a class token, and its tokens and positions have a leading axis
     printed = {n: t[None] if n in ("cls_token", "pos_embedding") else t for n, t in plain.state_dict().items()}
     write(out / "article_cls", plain, 32, state=printed, config={"heads": 3, "pool": "cls"}, file="model.pt")

@@ -4,8 +4,8 @@
     peek(path)   the same record from headers alone; tensors are read one by one when asked for
 
 `files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
-`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, and `positions.py` resizes positions for
-pictures of other sizes.
+`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, `architectures.py` is the table of the
+names they give, and `positions.py` resizes positions for pictures of other sizes.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ __all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized
 SMALL = 2**16  # elements: tensors below this are checked for NaN on every load, at no cost one would notice
 
 IMAGENET_21K = (21841, 21843)
+
+ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
 
 # In the order transformers prefers them.
 HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -163,6 +165,8 @@ def _open(
         if bad := [name for name in small if not _finite(tensors[name])]:
             raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({files.abbreviated(bad)}). "
                                   "Training went wrong, or the file is damaged: use another checkpoint.")  # fmt: skip
+        if not tensors["head.weight"].any():
+            settings.warnings.append(ZERO_HEAD)
     return Checkpoint(
         path=path,
         files=weights,
@@ -217,14 +221,26 @@ def _weights_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     try:
-        others = sorted(file for file in path.iterdir() if file.suffix.lower() in files.READERS and file.is_file())
+        inside = sorted(path.iterdir())
+        others = [file for file in inside if file.name.lower().endswith(tuple(files.READERS)) and file.is_file()]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be listed ({error.strerror or error}).") from error
+    if (path / "adapter_config.json").is_file():
+        raise CheckpointError(f"{path}: an adapter (LoRA), not a whole network. Merge it first, and name the result: "
+                              "PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(...).")  # fmt: skip
     if len(others) == 1:
         return others[0]
     if others:
         names = files.abbreviated([file.name for file in others])
         raise CheckpointError(f"{path}: holds several files of weights ({names}). Name the one you mean.")
+    trained = [file for file in inside if file.name.startswith("checkpoint-") and file.name[11:].isdecimal()]
+    if trained:
+        newest = max(trained, key=lambda folder: int(folder.name[11:][:18]))
+        raise CheckpointError(f"{path}: a trainer's folder, whose newest checkpoint is {newest.name}. Name that.")
+    foreign = tuple(ending for _, _, endings, _ in files.FOREIGN for ending in endings)
+    folders = [*inside, *path.glob("onnx/*")]
+    if named := next((file for file in folders if file.name.lower().endswith(foreign) and file.is_file()), None):
+        files.read(named)  # which says what it is
     raise CheckpointError(f"{path}: holds no weights (no {', '.join(('model.safetensors', *files.READERS))}).")
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
-from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated
+from vitcli.checkpoints.architectures import ELSEWHERE, telltale
+from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated, safe
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
 from vitcli.checkpoints.settings import Settings, shown
@@ -27,6 +28,19 @@ from vitcli.errors import CheckpointError, LayoutError, UsageError
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
+
+# What training leaves among the weights and inference never reads: counters, and the weights of a loss.
+ASIDE = re.compile(
+    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids)|epoch"
+    r"|(model\.)?(loss|loss_f\w*|criterion)\..*"
+)
+
+# What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
+HEAD = re.compile(
+    r"(heads?|classifier|cls_head|mlp_head|linear_head|class_head|classification_head|output(_layer)?|out|final(_layer)?"
+    r"|last_linear|logits|(fc|linear|dense)\d*(_out|_head)?)"
+    r"(\.(\d+|head|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +83,21 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     Raises LayoutError naming whatever is missing, left over or misshapen; CheckpointError for settings that contradict
     the tensors, UsageError for a number of heads that does.
     """
-    layout, named = recognise(path, stored, settings)
+    try:
+        settings.warnings.extend(settings.doubts())
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if rectangle := settings.rectangle():
+        what, (height, width) = rectangle
+        raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
+                              "are built here.")  # fmt: skip
+    unread = {name for name in stored if ASIDE.fullmatch(name)}
+    layout, named = recognise(path, {name: tensor for name, tensor in stored.items() if name not in unread}, settings)
+    named = with_usual_head(path, layout, named, settings)
     patch, channels = patch_of(path, layout, named, settings)
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
     parts: dict[str, Part] = {}
-    dropped: list[str] = []
+    dropped = sorted(unread)
     problems: dict[str, list[str]] = {kind: [] for kind in ("left over", "twice", "not floating-point", "misshapen")}
     for name, tensor in named.items():
         if math.prod(tensor.shape) == 0:
@@ -105,8 +129,16 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     if any("pre_logits" in name for name in dropped):
         settings.warnings.append("pre_logits left out, as timm does: that layer is for pre-training, and so may the "
                                  "head be")  # fmt: skip
+    if any(fnmatchcase(name, "pooler.dense.*") for name in dropped) and not settings.knows_its_class:
+        settings.warnings.append("a pooler lies between network and head, and was left out, as transformers' "
+                                 "classifiers do: a head trained on its output would be wrong here")  # fmt: skip
+    if any(name.endswith(".gamma_1") for name in named) and not settings.named()[0]:
+        settings.warnings.append("nothing names the architecture: took it for DeiT-3, but timm's networks with "
+                                 "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
     if parts and not any(ours.startswith("head.") for ours in parts):
         head = theirs(layout, "head.weight", named)
+        if problems["left over"]:  # a head under a strange name may be among them
+            refuse(path, layout, settings, problems | {"missing": [head]})
         raise LayoutError(f"{path}: a backbone without a classification head (no {head}), so there are no classes to "
                           "tell apart. Use a checkpoint fine-tuned for classification.")  # fmt: skip
     refuse(path, layout, settings, problems)
@@ -116,6 +148,9 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         parts["register_tokens"] = replace(token, shape=(1, *token.shape))
     essential = [PATCHES, "positions", "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
     if missing := [theirs(layout, ours, named) for ours in essential if ours not in parts]:
+        if parts and missing == [theirs(layout, "positions", named)]:
+            raise LayoutError(f"{path}: looks like the {layout.name} layout, but has no learned positions (no "
+                              f"{missing[0]}); computed ones, as SimpleViT has, are not built here.")  # fmt: skip
         refuse(path, layout, settings, {"missing": missing})
     refuse(path, layout, settings, {"misshapen": [f"{parts[ours].source} {list(parts[ours].stored.shape)}"
                                                   for ours in essential if len(parts[ours].shape) != 2]})  # fmt: skip
@@ -155,9 +190,56 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
                 named = stripped
         if any(sign in named for sign in layout.signs):
             return layout, named
+    if whose := telltale(bare, ELSEWHERE):
+        raise LayoutError(f"{path}: holds {whose} ({abbreviated(list(stored), 3)}).")
+    for layout in LAYOUTS:
+        found = {name.removesuffix(sign) for sign in layout.signs for name in bare if name.endswith(f".{sign}")}
+        if len(found) > 1:
+            raise LayoutError(f"{path}: holds several networks (under {abbreviated(sorted(found))}). Save the one you "
+                              "mean alone.")  # fmt: skip
+        if found and len(named := within(bare, found.pop())) == len(bare):
+            return layout, named
     kinds = ", ".join(layout.name for layout in LAYOUTS)
     raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(stored), 3)})"
                       f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
+
+
+def within(stored: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
+    """Names without as much of a prefix as they have: `model.vit.` is taken off a network, `model.` off its head."""
+    steps = [prefix[: match.end()] for match in re.finditer(r"\.", prefix)][::-1]
+    named = {}
+    for name, tensor in stored.items():
+        named[name.removeprefix(next((step for step in steps if name.startswith(step)), ""))] = tensor
+    return named
+
+
+def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settings: Settings) -> dict[str, Stored]:
+    """The head under the layout's own name, if it is a lone linear layer under any usual one: `heads`, `head.1`, `fc`.
+
+    What stands around it in a Sequential without weights is taken for Dropout, which does nothing here.
+    Raises LayoutError for a head of several linear layers: what stands between them cannot be seen.
+    """
+    own = [rule for rule in layout.rules if rule.ours.startswith("head.")]
+    rest = [rule for rule in layout.rules if rule not in own]
+    stems = []
+    for name, tensor in named.items():
+        stem, _, end = name.rpartition(".")
+        if end != "weight" or len(tensor.shape) != 2:
+            continue
+        named_so = HEAD.fullmatch(stem) or any(rule.match(name) for rule in own)
+        if named_so and not any(rule.match(name) for rule in rest):
+            stems.append(stem)
+    if len(stems) > 1:
+        raise LayoutError(f"{path}: the head is {abbreviated(stems)}: more than one linear layer, which is not built "
+                          "here.")  # fmt: skip
+    if not stems or any(rule.match(f"{stems[0]}.weight") for rule in own):
+        return named
+    head = theirs(layout, "head.weight", named).removesuffix(".weight")
+    if stems[0] != "heads":  # torchvision's own, with a linear layer in the place of its Sequential
+        inside = ", and what stands before it, without weights, for Dropout" if re.search(r"\d", stems[0]) else ""
+        settings.warnings.append(f"the head is called {safe(stems[0])}: took it for a linear layer{inside}")
+    return {f"{head}.{name.rpartition('.')[2]}" if name.rpartition(".")[0] == stems[0] else name: tensor
+            for name, tensor in named.items()}  # fmt: skip
 
 
 def patch_of(path: Path, layout: Layout, named: Mapping[str, Stored], settings: Settings) -> tuple[int, int]:
@@ -218,7 +300,8 @@ def config_of(
         heads, heads_from = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
     pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
     if (said := settings.pooling) is not None:
-        pooling = layout.mean if said == "mean" and class_token else said
+        mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
+        pooling = mean if said == "mean" else said
     elif layout.either_pooling and class_token:
         settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
     if pooling == "cls" and not class_token:
@@ -271,6 +354,9 @@ def heads_of(
         if inner % said:
             raise CheckpointError(f"{path}: config.json says {said} heads, which does not divide the width {inner}.")
         return said, "config.json"
+    known = settings.architecture
+    if known.heads is not None and known.width == inner:
+        return known.heads, f"the architecture {safe(settings.named()[0])}"
     width = settings.count("dim_head", "head_dim", most=inner)
     if width is not None and inner % width == 0:
         return inner // width, "config.json"
@@ -306,7 +392,9 @@ def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str
 def misfit(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> LayoutError:
     """The error that names every tensor in the way."""
     found = "; ".join(f"{kind}: {abbreviated(names)}" for kind, names in problems.items() if names)
-    return LayoutError(f"{path}: looks like the {layout.name} layout, but does not fit it{_another(settings)}. "
+    what = telltale([name for names in problems.values() for name in names])
+    apart = f"has {what}, which is not built here" if what else "does not fit it"
+    return LayoutError(f"{path}: looks like the {layout.name} layout, but {apart}{_another(settings)}. "
                        f"Tensors {found}.")  # fmt: skip
 
 
@@ -334,6 +422,7 @@ def _compare(settings: Settings, config: Config) -> None:
         "intermediate_size": config.mlp_width,
         "image_size": config.image_size,
         "patch_size": config.patch_size,
+        "qkv_bias": config.qkv_bias,
         "num_labels": config.classes,
         "num_classes": config.classes,
     }.items():

@@ -78,18 +78,44 @@ class Contents:
 
 
 def read(path: Path) -> Contents:
-    """The tensors of one file, by the reader of its ending.
+    """The tensors of one file, by the reader of what it holds, or of its ending where its first bytes do not tell.
 
-    Raises NotWeights for anything that is not a sound checkpoint, CheckpointError for an ending nobody reads.
+    Raises NotWeights for anything that is not a sound checkpoint, CheckpointError for what nobody reads.
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise CheckpointError(f"{path}: weights are read from files ending in {', '.join(READERS)}.")
     refuse_impostors(path)
+    reader = _reader(path)
+    if reader is None:
+        raise CheckpointError(f"{path}: no kind of weights that is read here ({', '.join(READERS)}).")
     contents = reader(path)
     if not contents.tensors:
         raise NotWeights(f"{path}: the file is sound, but holds no tensors.")
     return contents
+
+
+def _reader(path: Path) -> Callable[[Path], Contents] | None:
+    """Whose file it is by its first bytes, else by its ending. Raises NotWeights for formats of other frameworks."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    for magic, place, endings, what in FOREIGN:
+        if path.name.lower().endswith(endings) or (magic and start[place:].startswith(magic)):
+            raise NotWeights(f"{path}: {what}.")
+    if start.startswith(b"PK\3\4"):
+        import zipfile
+
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except Exception:  # a damaged archive can raise anything: the reader of its ending says so
+            names = []
+        if any(name.endswith("data.pkl") for name in names):
+            return read_torch
+        if names and all(name.endswith(".npy") for name in names):
+            return read_npz
+    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+        return read_safetensors
+    elif start.startswith(b"\x80\2"):
+        return read_torch
+    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
 
 
 def refuse_impostors(path: Path) -> None:
@@ -266,12 +292,14 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
 
 
 def read_torch(path: Path) -> Contents:
-    """A .bin, .pth or .pt file of torch.save: a state dict, or a dictionary with one inside.
+    """A file of torch.save, often .bin, .pth, .pt or .ckpt: a state dict, or a dictionary with one inside.
 
     Only weights are unpickled (`weights_only=True`), so the file cannot run code.
     """
     import zipfile
 
+    script = NotWeights(f"{path}: a TorchScript program (torch.jit.save), not a state dict. Save the weights alone: "
+                        "torch.save(torch.jit.load(...).state_dict(), ...).")  # fmt: skip
     unsound = NotWeights(f"{path}: not a sound PyTorch checkpoint: cut short, damaged or another kind of file. "
                          "Download it again.")  # fmt: skip
     if zipfile.is_zipfile(path):
@@ -280,6 +308,8 @@ def read_torch(path: Path) -> Contents:
                 members = archive.infolist()
         except Exception as error:
             raise unsound from error
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            raise script
         # torch.save never compresses, and what it did not compress cannot inflate
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise NotWeights(f"{path}: compressed, which PyTorch never does to a checkpoint, so nothing was unpacked.")
@@ -291,9 +321,10 @@ def read_torch(path: Path) -> Contents:
     except ImportError as error:  # pragma: no cover
         raise MissingExtra(f"{path.suffix} files", "torch") from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # about old ways of pickling, and only for who wrote the file
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            source = file if path.suffix == ".safetensors" else path  # torch would believe the ending
+            loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and source is path)
     except Exception as error:  # a damaged pickle can raise anything
         # torch's own message recommends the unsafe way, so it is never passed on
         stranger = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
@@ -318,6 +349,13 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
         if not isinstance(loaded, Mapping):
             break
         inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
+        if not inside and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+            # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
+            inside = [key for key, value in loaded.items() if isinstance(value, Mapping)
+                      and any(isinstance(tensor, torch.Tensor) for tensor in value.values())]  # fmt: skip
+            if len(inside) > 1:
+                raise NotWeights(f"{path}: holds several dictionaries of tensors ({abbreviated(list(map(str, inside)))}"
+                                 "). Save the one you mean alone.")  # fmt: skip
         if not inside:
             break
         if len(inside) > 1:
@@ -330,6 +368,9 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
         raise NotWeights(f"{path}: {len(loaded):,} entries are not a checkpoint.")
     tensors = {}
     for name, value in loaded.items():
+        if isinstance(name, str) and "_packed_params" in name:
+            raise NotWeights(f"{path}: quantised weights (torch.ao.quantization), which are not read here. Save the "
+                             "state dict of the network before it was quantised.")  # fmt: skip
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise NotWeights(f"{path}: {safe(str(name))} is not a tensor ({type(value).__name__}). Save the state dict "
                              "alone: torch.save(model.state_dict(), ...).")  # fmt: skip
@@ -410,10 +451,26 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
 
 
+# How weights of other frameworks begin and at which byte, what their files end in, and what to say of them.
+FOREIGN: tuple[tuple[bytes, int, tuple[str, ...], str], ...] = (
+    (b"\x89HDF\r\n", 0, (".h5", ".keras"),
+     "weights of TensorFlow or Keras. Load them with transformers 4 (from_pretrained(..., from_tf=True)), and name the "
+     "folder that save_pretrained then writes"),
+    (b"", 0, (".msgpack",),
+     "weights of Flax. Load them with transformers 4 (from_pretrained(..., from_flax=True)), and name the folder that "
+     "save_pretrained then writes"),
+    (b"", 0, (".onnx",), "an ONNX program, not weights. Name the checkpoint that it was exported from"),
+    (b"TFL3", 4, (".tflite",), "a TensorFlow Lite program, not weights. Name the checkpoint that it was exported from"),
+    (b"GGUF", 0, (".gguf",), "a GGUF file, whose weights are quantised. Name the checkpoint that it was made from"),
+)  # fmt: skip
+
+# By the ending, for files whose first bytes do not tell.
 READERS: dict[str, Callable[[Path], Contents]] = {
     ".safetensors": read_safetensors,
     ".npz": read_npz,
     ".bin": read_torch,
     ".pth": read_torch,
     ".pt": read_torch,
+    ".ckpt": read_torch,
+    ".pth.tar": read_torch,
 }

@@ -7,12 +7,14 @@ with a warning. Shapes never come from here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from vitcli.checkpoints import processors
+from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORMERS, Architecture, known
+from vitcli.checkpoints.files import safe
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.labels import Activation, Labels
@@ -26,6 +28,7 @@ GELUS: dict[str, Gelu] = {
     "gelu_new": "tanh",
     "gelu_pytorch_tanh": "tanh",
     "gelu_tanh": "tanh",
+    "gelu_python_tanh": "tanh",
     "gelu_fast": "tanh",
     "gelu_accurate": "tanh",
 }
@@ -81,6 +84,80 @@ class Settings:
         found = self.config.get("pretrained_cfg")
         return found if isinstance(found, dict) else {}
 
+    def named(self) -> tuple[str, Architecture | None]:
+        """The architecture that config.json names, empty if it names none, and what is known of it."""
+        for place, key, table in (
+            (self.config, "architecture", TIMM),
+            (self.timm, "architecture", TIMM),
+            (self.config, "model_type", TRANSFORMERS),
+        ):
+            if isinstance(name := place.get(key), str) and name:
+                return name, known(name, table)
+        return "", None
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the name of the architecture tells, nothing where there is none or it is not known."""
+        return self.named()[1] or Architecture("")
+
+    def doubts(self) -> Iterator[str]:
+        """What may make another network of the same tensors: an unknown name, foreign code, unknown arguments.
+
+        Raises CheckpointError for a name or an argument known to make another network.
+        """
+        name, row = self.named()
+        if row is not None and row.computes:
+            raise CheckpointError(f"config.json names the architecture {safe(name)}, which is not built here: it has "
+                                  f"{row.computes}. Classify with the library it comes from.")  # fmt: skip
+        for argument, same in ARGUMENTS.items():
+            value = self._argument(argument)
+            if value is not None and value not in same:
+                raise CheckpointError(f"config.json sets {argument} to {shown(value)}, which makes another network "
+                                      "than is built here. Classify with the library it comes from.")  # fmt: skip
+        doubted = ""
+        if name and row is None:
+            doubted = f"the architecture {safe(name)}, which is not known here"
+        classes = self.config.get("architectures")
+        if isinstance(classes, list) and classes and not any(kind in CLASSES for kind in classes):
+            doubted = doubted or f"the class {shown(classes[0])}, which is not known here"
+        if self.config.get("auto_map"):
+            doubted = doubted or "code of its own (auto_map), which is never run here"
+        if doubted:
+            yield f"config.json names {doubted}: took it for the plain ViT that its tensors are called after"
+
+    def _argument(self, name: str) -> Any:
+        """One of timm's `model_args`."""
+        arguments = self.config.get("model_args")
+        return arguments.get(name) if isinstance(arguments, dict) else None
+
+    @property
+    def pools_every_token(self) -> bool:
+        """Whether timm's mean includes the tokens before the patches."""
+        return self._argument("pool_include_prefix") is True
+
+    @property
+    def knows_its_class(self) -> bool:
+        """Whether a class of transformers is named whose function is known, whatever lies among its tensors."""
+        classes = self.config.get("architectures")
+        return isinstance(classes, list) and any(kind in CLASSES for kind in classes)
+
+    def rectangle(self) -> tuple[str, tuple[int, int]] | None:
+        """A size of pictures or patches that is said and not square: what it is of, its height and its width."""
+        timm_size = self.timm.get("input_size")
+        for what, value in (
+            ("pictures", self.config.get("image_size")),
+            ("pictures", self._argument("img_size")),
+            ("pictures", timm_size[1:] if isinstance(timm_size, list) else None),
+            ("patches", self.config.get("patch_size")),
+            ("patches", self._argument("patch_size")),
+        ):
+            if isinstance(value, dict):
+                value = [value.get("height"), value.get("width")]
+            sides = value if isinstance(value, list) and all(type(side) is int for side in value) else []
+            if len(sides) == 2 and sides[0] != sides[1]:
+                return what, (sides[0], sides[1])
+        return None
+
     def first(self, *names: str, sound: Callable[[Any], bool], expected: str) -> Any:
         """The first of several names that is given and sound, looking in config.json and in timm's sections of it."""
         arguments = self.config.get("model_args")
@@ -106,7 +183,7 @@ class Settings:
         found = self.first(
             "layer_norm_eps", "norm_eps", sound=lambda v: type(v) in (int, float) and 0 <= v <= 0.1, expected="epsilon"
         )
-        return None if found is None else float(found)
+        return self.architecture.eps if found is None else float(found)
 
     @property
     def gelu(self) -> Gelu | None:
@@ -114,9 +191,10 @@ class Settings:
         name = self.first("hidden_act", "act_layer", sound=lambda v: isinstance(v, str), expected="name")
         if name is not None and name not in GELUS:
             raise CheckpointError(
-                f"config.json asks for the activation {name[:40]!r}, but only GELU is built here ({', '.join(GELUS)})."
+                f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here "
+                f"({', '.join(GELUS)})."
             )
-        return None if name is None else GELUS[name]
+        return self.architecture.gelu if name is None else GELUS[name]
 
     @property
     def pooling(self) -> Literal["cls", "mean"] | None:
@@ -125,9 +203,11 @@ class Settings:
             return self.given_pooling
         # an empty string is what timm writes for a model that does not pool
         name = self.first("global_pool", "pooling", "pool", sound=lambda v: isinstance(v, str), expected="name")
+        name = self.architecture.pooling if name is None else name
         if name and name not in POOLINGS:
             raise CheckpointError(
-                f"config.json asks for {name[:40]!r} pooling, but only the class token and the mean are built here."
+                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean "
+                "are built here."
             )
         return POOLINGS[name] if name else None
 

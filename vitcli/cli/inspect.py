@@ -68,6 +68,7 @@ def record(name: str, checkpoint: Checkpoint, check: bool) -> dict[str, Any]:
     import numpy as np
 
     from vitcli import hub
+    from vitcli.checkpoints import ZERO_HEAD
 
     config, warnings = checkpoint.config, list(checkpoint.warnings)
     if check:
@@ -77,6 +78,8 @@ def record(name: str, checkpoint: Checkpoint, check: bool) -> dict[str, Any]:
     if bad:
         shown = ", ".join(bad[:FIRST]) + (f" and {len(bad) - FIRST} more" if len(bad) > FIRST else "")
         warnings.append(f"NaN or infinity among the weights ({shown}): this model cannot classify")
+    if not checkpoint.tensors["head.weight"].any():
+        warnings.append(ZERO_HEAD)
     origin = hub.origin(checkpoint.files[0])
     stated = hub.blob_name(checkpoint.files[0]) if len(checkpoint.files) == 1 else None
     stated = stated if stated and hub.SHA256.fullmatch(stated) else None

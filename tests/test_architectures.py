@@ -1,0 +1,135 @@
+"""A name of an architecture is believed where it is known, doubted where it is not, and refused where it is another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_layouts import agrees
+from vitcli import checkpoints
+from vitcli.checkpoints.architectures import TIMM, TRANSFORMERS, known
+from vitcli.errors import CheckpointError, LayoutError
+
+
+def edited(source: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a folder with fields of its config.json changed, None to take them out."""
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(("case", "what"), [
+    ("rope_ape", "vit_small_patch16_rope_ape_224, which is not built here: it has rotary positions"),
+    ("post_norm", "vit_base_patch16_rpn_224, which is not built here: it has each norm after its branch"),
+    ("norm_pre", "vit_base_patch16_clip_224, which is not built here: it has a norm before the blocks"),
+])  # fmt: skip
+def test_a_name_known_to_be_another_network_is_refused(oracles: Path, case: str, what: str) -> None:
+    with pytest.raises(CheckpointError, match=what):
+        checkpoints.load(oracles / "named" / case)
+
+
+def test_where_tensors_show_another_network_it_is_named_without_a_config(oracles: Path, tmp_path: Path) -> None:
+    shutil.copy(oracles / "named" / "norm_pre" / "model.safetensors", tmp_path)
+    with pytest.raises(LayoutError, match=r"has a norm before the blocks, which is not built here.*norm_pre\.weight"):
+        checkpoints.load(tmp_path)
+
+
+def test_the_same_tensors_without_a_name_carry_a_warning(oracles: Path, tmp_path: Path) -> None:
+    shutil.copy(oracles / "named" / "rope_ape" / "model.safetensors", tmp_path)
+    assert any("rotary positions" in warning for warning in checkpoints.load(tmp_path).warnings)
+
+
+def test_an_unknown_name_of_known_tensors_is_classified_with_a_warning(oracles: Path) -> None:
+    checkpoint = agrees(oracles / "named" / "unheard_of", "timm", heads=2)
+    assert any("vit_next_year, which is not known here" in warning for warning in checkpoint.warnings)
+
+
+def test_a_known_name_gives_its_heads(oracles: Path) -> None:
+    checkpoint = agrees(oracles / "named" / "narrow_heads", "timm")
+    assert (checkpoint.config.heads, checkpoint.sources["heads"]) == (2, "the architecture test_vit")
+    assert not checkpoint.warnings
+
+
+def test_a_known_name_gives_its_gelu(oracles: Path) -> None:
+    assert agrees(oracles / "named" / "tanh", "timm").config.gelu == "tanh"
+
+
+def test_timms_mean_may_include_the_tokens_before_the_patches(oracles: Path) -> None:
+    assert agrees(oracles / "named" / "mean_of_all", "timm").config.pooling == "mean_all"
+
+
+@pytest.mark.parametrize(("name", "heads", "width"), [
+    ("vit_base_patch16_224.augreg_in21k_ft_in1k", 12, 768),
+    ("vit_base_patch16_gap_224", 16, 768),
+    ("vit_so400m_patch14_siglip_gap_378", 16, 1152),
+    ("vit_giant_patch14_224", 16, 1408),
+    ("vit_giantopt_patch16_siglip_gap_256", 16, 1536),
+    ("timm/deit3_medium_patch16_224.fb_in22k_ft_in1k", 8, 512),
+    ("vit_so150m2_patch16_reg1_gap_384", 13, 832),
+    ("vit_base_patch16_224_in21k", 12, 768),
+])  # fmt: skip
+def test_the_table_knows_timms_heads(name: str, heads: int, width: int) -> None:
+    row = known(name, TIMM)
+    assert row is not None
+    assert (row.computes, row.heads, row.width) == ("", heads, width)
+
+
+@pytest.mark.parametrize("name", [
+    "vit_base_patch32_clip_quickgelu_224", "vit_relpos_base_patch16_rpn_224", "eva02_base_patch14_448",
+    "vit_small_patch16_18x2_224", "vit_giant_patch14_reg4_dinov2", "vit_tiny_r_s16_p8_224",
+    "vit_dwee_patch16_reg1_gap_256",
+    "vit_base_patch16_xp_224", "beit3_base_patch16_224", "vit_7b_patch16_dinov3", "naflexvit_base_patch16_gap",
+    "vit_intern300m_patch14_448", "vit_base_patch16_224_clip_laion2b", "vit_medium_patch16_rope_reg1_gap_256",
+])  # fmt: skip
+def test_the_table_knows_timms_other_networks(name: str) -> None:
+    row = known(name, TIMM)
+    assert row is not None
+    assert row.computes
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_224_new", "vit_base", "vit_base_patch16_rotary_224", ""])
+def test_a_name_that_only_resembles_a_known_one_is_not_known(name: str) -> None:
+    assert known(name, TIMM) is None
+
+
+@pytest.mark.parametrize("changes", [
+    {"model_type": "ijepa"}, {"model_type": "beit"}, {"model_type": "dinov2"}, {"model_type": "siglip"},
+    {"model_type": None, "architecture": "vit_base_patch16_rope_ape_224"},
+    {"model_args": {"pre_norm": True}}, {"model_args": {"norm_layer": "rmsnorm"}}, {"hidden_act": "quick_gelu"},
+    {"image_size": [16, 64]}, {"image_size": {"height": 16, "width": 64}}, {"patch_size": [4, 64]},
+    {"global_pool": "map"}, {"architecture": "vit_base_patch16_siglip_224"},
+])  # fmt: skip
+def test_settings_of_another_network_are_refused(tiny: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json (names|sets|asks|speaks)"):
+        checkpoints.load(edited(tiny, tmp_path / "model", **changes))
+
+
+@pytest.mark.parametrize(("changes", "word"), [
+    ({"model_type": "my-vit"}, "the architecture my-vit"),
+    ({"architectures": ["ViTWithTricks"]}, "the class 'ViTWithTricks'"),
+    ({"auto_map": {"AutoModel": "modeling.MyViT"}}, "code of its own"),
+    ({"qkv_bias": False}, "qkv_bias False, the tensors say True"),
+])  # fmt: skip
+def test_settings_that_may_make_another_network_carry_a_warning(
+    tiny: Path, tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
+    assert any(word in warning for warning in checkpoints.load(edited(tiny, tmp_path / "model", **changes)).warnings)
+    assert not any("not known" in warning for warning in checkpoints.load(tiny).warnings)
+
+
+def test_transformers_tanh_gelu_by_its_third_name(tiny: Path, tmp_path: Path) -> None:
+    folder = edited(tiny, tmp_path / "model", hidden_act="gelu_python_tanh")
+    assert checkpoints.load(folder).config.gelu == "tanh"
+
+
+def test_an_epsilon_that_is_not_said_is_the_classs_own(tiny: Path, tmp_path: Path) -> None:
+    for kind, eps in (("vit", 1e-12), ("vit_msn", 1e-6)):
+        assert (
+            checkpoints.load(edited(tiny, tmp_path / kind, model_type=kind, layer_norm_eps=None)).config.norm_eps == eps
+        )
+    assert known("vit", TRANSFORMERS) == known("deit", TRANSFORMERS)

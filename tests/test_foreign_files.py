@@ -1,0 +1,145 @@
+"""Files as people have them: read by what they hold, whatever they are called; others named for what they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.oracles import weights_of
+from tests.test_checkpoints import agrees, model, saved
+from vitcli import checkpoints
+from vitcli.errors import CheckpointError, LayoutError, NotWeights
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return model().state_dict()
+
+
+@pytest.mark.parametrize("name", ["epoch=3-step=99.ckpt", "model_best.pth.tar", "model_best", "weights.safetensors"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_of_torch_are_read_under_any_name(tmp_path: Path, state: dict[str, Any], name: str, legacy: bool) -> None:
+    lightning = {"epoch": 3, "global_step": 99, "state_dict": {f"model.{key}": t for key, t in state.items()},
+                 "optimizer_states": [], "hyper_parameters": {"lr": 1e-4}}  # fmt: skip
+    torch.save(lightning, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+    agrees(checkpoints.load(tmp_path / name, heads=3), model())
+
+
+def test_safetensors_and_archives_of_numpy_are_read_under_any_name(tmp_path: Path, oracles: Path) -> None:
+    saved(tmp_path, model())
+    (tmp_path / "model.safetensors").rename(tmp_path / "weights.ckpt")
+    agrees(checkpoints.load(tmp_path), model())
+    shutil.copy(oracles / "google" / "vit_jax" / "weights.npz", tmp_path / "weights")
+    assert checkpoints.load(tmp_path / "weights", heads=3).layout == "vit_jax"
+
+
+def test_the_only_dictionary_of_tensors_is_the_state_dict(tmp_path: Path, state: dict[str, Any]) -> None:
+    torch.save({"net": state, "acc": 91.2, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "ckpt.pth")
+    agrees(checkpoints.load(tmp_path / "ckpt.pth", heads=3), model())
+    torch.save({"student": state, "teacher": state}, tmp_path / "two.pth")
+    with pytest.raises(NotWeights, match=r"several dictionaries of tensors \(student, teacher\)"):
+        checkpoints.load(tmp_path / "two.pth")
+
+
+def test_what_training_counts_beside_the_weights_is_left_aside(tmp_path: Path, state: dict[str, Any]) -> None:
+    counters = {"model.total_ops": torch.zeros(1), "global_step": torch.tensor(3), "loss.weight": torch.ones(7),
+                "n_averaged": torch.tensor(5), "model.vit.bn.num_batches_tracked": torch.tensor(1)}  # fmt: skip
+    torch.save({f"model.{name}": tensor for name, tensor in state.items()} | counters, tmp_path / "a.pth")
+    checkpoint = checkpoints.load(tmp_path / "a.pth", heads=3)
+    agrees(checkpoint, model())
+    assert set(counters) <= set(checkpoint.dropped)
+
+
+def test_a_stray_tensor_does_not_hide_the_layout(tmp_path: Path, state: dict[str, Any]) -> None:
+    stray = {"temperature.log_scale": torch.zeros(3)}
+    torch.save({f"lit.net.{name}": tensor for name, tensor in state.items()} | stray, tmp_path / "a.pth")
+    with pytest.raises(LayoutError, match=r"transformers layout.*left over: temperature\.log_scale"):
+        checkpoints.load(tmp_path / "a.pth", heads=3)
+
+
+def test_two_networks_in_one_file_are_never_chosen_between(tmp_path: Path, state: dict[str, Any]) -> None:
+    both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in state.items()}
+    torch.save(both, tmp_path / "a.pth")
+    with pytest.raises(LayoutError, match=r"several networks \(under student\.vit\., teacher\.vit\.\)"):
+        checkpoints.load(tmp_path / "a.pth", heads=3)
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("tf_model.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "TensorFlow or Keras"),
+    ("weights.bin", b"\x89HDF\r\n\x1a\n" + bytes(99), "TensorFlow or Keras"),
+    ("flax_model.msgpack", b"\x82" + bytes(99), "Flax"),
+    ("model.onnx", b"\x08\x07" + bytes(99), "an ONNX program"),
+    ("onnx/model.onnx", b"\x08\x07" + bytes(99), "an ONNX program"),
+    ("vit.tflite", b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite"),
+    ("vit.gguf", b"GGUF" + bytes(99), "GGUF"),
+])  # fmt: skip
+def test_files_of_other_frameworks_are_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    for path in (file, tmp_path):  # a folder that holds nothing else means the same
+        with pytest.raises(NotWeights, match=words):
+            checkpoints.load(path)
+
+
+def test_a_trainers_folder_points_to_its_newest_checkpoint(tmp_path: Path) -> None:
+    for step in (500, 1000, 999):
+        saved(tmp_path / f"checkpoint-{step}", model())
+    with pytest.raises(CheckpointError, match="newest checkpoint is checkpoint-1000"):
+        checkpoints.load(tmp_path)
+
+
+def test_adapters_are_named(tmp_path: Path, state: dict[str, Any]) -> None:
+    layer = "base_model.model.vit.encoder.layer.0.attention.attention.query"
+    lora = {f"{layer}.lora_A.weight": torch.ones(4, 48), f"{layer}.lora_B.weight": torch.ones(48, 4)}
+    save_file(lora, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(LayoutError, match="LoRA adapter: merge it"):
+        checkpoints.load(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(CheckpointError, match="merge_and_unload"):
+        checkpoints.load(tmp_path)
+    whole = {f"base_model.model.{name}": tensor for name, tensor in state.items()}
+    torch.save(whole | lora, tmp_path / "peft.pth")
+    with pytest.raises(LayoutError, match="has LoRA adapters that are not merged"):
+        checkpoints.load(tmp_path / "peft.pth", heads=3)
+
+
+def test_quantised_weights_are_named(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: the module moves elsewhere
+        network = torch.ao.quantization.quantize_dynamic(model(), {torch.nn.Linear}, dtype=torch.qint8)
+        torch.save(network.state_dict(), tmp_path / "dynamic.pth")
+    with pytest.raises(NotWeights, match="quantised"):
+        checkpoints.load(tmp_path / "dynamic.pth")
+    eight = dict(model().state_dict())
+    name = next(name for name in eight if name.endswith("fc1.weight"))
+    eight[name] = eight[name].to(torch.int8)
+    eight[name.replace("weight", "SCB")] = torch.ones(96)
+    save_file(eight, tmp_path / "bnb.safetensors")
+    with pytest.raises(LayoutError, match="quantised weights"):
+        checkpoints.load(tmp_path / "bnb.safetensors", heads=3)
+
+
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's: TorchScript is going away
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(NotWeights, match="a TorchScript program"):
+        checkpoints.load(tmp_path / "script.pt")
+
+
+def test_networks_with_computed_positions_are_named(oracles: Path, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="has computed positions, as SimpleViT has, which is not built here"):
+        checkpoints.load(weights_of(oracles / "vit-pytorch" / "simple"))
+    whole = torch.load(weights_of(oracles / "vit-pytorch" / "mean"), weights_only=True)
+    simple = {name.replace("mlp_head", "linear_head"): t for name, t in whole.items() if "pos_embedding" not in name}
+    torch.save(simple, tmp_path / "simple.pt")
+    with pytest.raises(LayoutError, match="no learned positions"):
+        checkpoints.load(tmp_path / "simple.pt", heads=3)

@@ -1,0 +1,197 @@
+"""What the name of an architecture tells that tensors cannot: whether it is the network built here, and its settings.
+
+Networks that compute different things can have the same tensors: rotary positions are computed, a norm may stand before
+or after its branch. So a name known to be another network is refused, a name known to be this one gives what it fixes
+(heads, GELU, pooling), and an unknown name is worth a warning. Names are timm's, from its registry (1.0.31), where a
+config.json has an `architecture`, else transformers' `model_type`. To teach another name, add a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from vitcli.config import Gelu
+
+# Size in timm's names -> (width, heads), for heads that are not those of the published ViTs or not 64 wide.
+SIZES: dict[str, tuple[int, int]] = {
+    "wee": (256, 4),
+    "xsmall": (256, 4),
+    "little": (320, 5),
+    "medium": (512, 8),
+    "mediumd": (512, 8),
+    "betwixt": (640, 10),
+    "tiny": (192, 3),
+    "small": (384, 6),
+    "base": (768, 12),
+    "large": (1024, 16),
+    "so150m": (896, 14),
+    "so150m2": (832, 13),
+    "so400m": (1152, 16),
+    "huge": (1280, 16),
+    "giant": (1408, 16),
+    "giantopt": (1536, 16),
+    "gigantic": (1664, 16),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A family of names, as a regular expression in which `SIZE` is a size and `N` a number.
+
+    `computes` is what sets another network apart from the one built here; empty for the same network.
+    `heads` belong to `width` only: who makes a model of another width by hand has other heads.
+    """
+
+    names: str
+    computes: str = ""
+    width: int | None = None
+    heads: int | None = None
+    gelu: Gelu | None = None
+    eps: float | None = None
+    pooling: str | None = None
+
+
+ROTARY = "rotary positions, computed in every block"
+BIAS = "a bias by relative position in every attention"
+HYBRID = "a convolutional network before the blocks"
+PARALLEL = "attention and MLP side by side"
+NORM_PRE = "a norm before the blocks"
+SWIGLU = "a gated MLP (SwiGLU)"
+MEAN = "the mean of all tokens before the head, and names of its own"
+BARE = "no norm after the blocks"
+
+# The first row that has a name decides: variants stand before what they vary.
+TIMM: tuple[Architecture, ...] = (
+    Architecture(r".*_rope_.*|eva02_.*|vit_pe_.*|.*_dinov3.*|.*_lingbot|.*_sapiens2", ROTARY),
+    Architecture(r"eva_giant_.*", "biases for queries and values alone"),
+    Architecture(r"beit3_.*", "norms inside attention and MLP"),
+    Architecture(r"beit_.*|beitv2_.*|.*_s?relpos.*|samvit_.*", BIAS),
+    Architecture(r".*_clip_.*", NORM_PRE),
+    Architecture(r".*_rpn_.*", "each norm after its branch (post-norm)"),
+    Architecture(r".*_NxN_N", "two branches of each kind side by side in a block"),
+    Architecture(r".*_xp_.*|vit_d?pwee_.*", PARALLEL),
+    Architecture(r"vit_d(wee|little)_.*", "differential attention"),
+    Architecture(r"vit_giant_patchN_(regN_)?(dinov2|tipsv2)|aimv2_.*", SWIGLU),
+    Architecture(r".*_radio_.*|vit_intern300m_.*", BARE),
+    Architecture(r"vit_SIZE_r(N)?_sN(_pN)?_N|vit_SIZE_resnet.*|vit_base_mci_N", HYBRID),
+    Architecture(r"naflexvit_.*", "positions and patches of pictures of any shape"),
+    Architecture(r"cait_.*|xcit_.*", "attention of another kind"),
+    Architecture(r"test_vit4", "RMSNorm"),
+    Architecture(r"test_vit3", width=96, heads=3, pooling="map"),
+    Architecture(r"test_vit2?", width=64, heads=2),
+    Architecture(r"vit_base_patchN_gap_N", width=768, heads=16),
+    Architecture(r"vit_base_patchN_plus_N", width=896, heads=14),
+    Architecture(r"vit_(base_patch32|so400m_patch16|giantopt_patch16)_siglip_gap_N|vit_large_patch16_siglip_gap_512",
+                 gelu="tanh"),
+    Architecture(r"vit_(base_patch32|so400m_patch16|giantopt_patch16)_siglip_N|vit_large_patch16_siglip_512",
+                 gelu="tanh", pooling="map"),
+    Architecture(r"vit_SIZE_patchN_(siglip|regN_map)_N", pooling="map"),
+    Architecture(r"(vit_)?(vit|deit|deit3)_SIZE_(distilled_)?patchN_((siglip_)?gap_|regN_gap_|sam_)?N"
+                 r"(_in21k|_in21ft1k|_in1k|_sam|_dino|_miil|_miil_in21k)?"),
+    Architecture(r"vit_SIZE_patchN_(regN_)?(dinov2|tipsv2)"),
+    Architecture(r"vit_small_patchN_36x1_N|flexivit_SIZE|eva_large_patchN_N"),
+)  # fmt: skip
+
+# transformers' classes. A class of its own library is known by its model_type, an epsilon is that class's default.
+TRANSFORMERS: tuple[Architecture, ...] = (
+    Architecture(r"vit|deit"),
+    Architecture(r"vit_msn", eps=1e-6),
+    Architecture(r"timm_wrapper"),  # names timm's architecture beside it
+    Architecture(r"beit|data2vec-vision", BIAS),
+    Architecture(r"dinov2|dinov2_with_registers", "a head that reads the class token and the mean of the others"),
+    Architecture(r"dinov3_vit", ROTARY),
+    Architecture(r"clip|clip_vision_model|metaclip_2|mlcd", NORM_PRE),
+    Architecture(r"siglip|siglip2|siglip_vision_model", MEAN),
+    Architecture(r"ijepa", MEAN),
+    Architecture(r"vit_hybrid|levit|cvt|mobilevit|mobilevitv2", HYBRID),
+    Architecture(r"swin|swinv2|donut-swin|hiera|pvt|pvt_v2|focalnet", "stages of shrinking grids"),
+    Architecture(r"vivit|videomae|timesformer|vjepa2", "video, not pictures"),
+    Architecture(r"audio-spectrogram-transformer", "spectrograms, not pictures"),
+    Architecture(r"vit_mae", "a decoder for pre-training in place of a head"),
+    Architecture(r"yolos|vitpose|vitpose_backbone|vitmatte|vitdet|dpt", "another output than classes"),
+)
+
+# The classes of transformers that compute the network built here, whatever is among their tensors besides.
+CLASSES = (
+    "ViTForImageClassification",
+    "DeiTForImageClassification",
+    "DeiTForImageClassificationWithTeacher",
+    "ViTMSNForImageClassification",
+    "TimmWrapperForImageClassification",
+    "TFViTForImageClassification",
+    "FlaxViTForImageClassification",
+)
+
+# Names of tensors that no ViT built here has -> what they are part of.
+TELLTALES = {
+    "*norm_pre.*": NORM_PRE,
+    "*pre_layrnorm.*": NORM_PRE,  # so spelled in transformers' CLIP
+    "*rope.*": ROTARY,
+    "*relative_position_bias_table": BIAS,
+    "*rel_pos*": BIAS,
+    "*attn_pool.*": "pooling by attention",
+    "*.q_norm.*": "norms of queries and keys",
+    "*.q_bias": "biases for queries and values alone",
+    "*.lambda_q1": "differential attention",
+    "*.w12.*": SWIGLU,
+    "*.fc1_g.*": SWIGLU,
+    "*lora_A*": "LoRA adapters that are not merged into it",
+    "*.SCB": "quantised weights (bitsandbytes; use those from before)",
+    "*.quant_state.*": "quantised weights (bitsandbytes; use those from before)",
+    "patch_embed.backbone.*": HYBRID,
+    "transformer.layers.*.0.to_out.weight": "computed positions, as SimpleViT has",
+}
+
+# Names of no layout known here that tell what a file holds -> that.
+ELSEWHERE = {
+    "*transformer.layers.0.0.fn.*": "the names of an older vit-pytorch, which are not read here",
+    "*backbone.layers.0.ffn.layers.*": "the names of mmpretrain, which are not read here",
+    "*transformer.encoder.layer.0.attn.query.weight": "the names of jeonsworld's ViT-pytorch, which are not read here",
+    "*visual.transformer.resblocks.0.*": "a CLIP of OpenAI's or open_clip, which is not built here",
+    "*vision_model.encoder.layers.0.*": "a CLIP or SigLIP of transformers, which is not built here",
+    "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
+}
+
+# Arguments of timm's VisionTransformer that change what it computes, and the values under which it is the one built
+# here. Whether a norm or a bias is there, the tensors tell.
+ARGUMENTS: dict[str, tuple[object, ...]] = {
+    "pre_norm": (False,),
+    "qk_norm": (False,),
+    "scale_attn_norm": (False,),
+    "scale_mlp_norm": (False,),
+    "final_norm": (True,),
+    "norm_layer": ("layernorm",),
+    "embed_norm_layer": (),
+    "block_fn": ("Block",),
+    "mlp_layer": ("Mlp", "mlp"),
+    "attn_layer": ("Attention", "attn"),
+    "attn_type": (),
+    "use_rot_pos_emb": (False,),
+    "use_rel_pos_bias": (False,),
+    "use_shared_rel_pos_bias": (False,),
+    "use_post_norm": (False,),
+    "swiglu_mlp": (False,),
+    "scale_mlp": (False,),
+}
+
+
+def known(name: str, table: tuple[Architecture, ...]) -> Architecture | None:
+    """The row of a name, without the tag that timm puts after a dot and whatever path stands before it."""
+    name = name.rpartition("/")[2].partition(".")[0][:100]
+    for row in table:
+        if re.fullmatch(row.names.replace("SIZE", f"(?:{'|'.join(SIZES)})").replace("N", r"\d+"), name):
+            sizes = [word for word in name.split("_") if word in SIZES]
+            if row.computes or row.heads or not sizes:
+                return row
+            width, heads = SIZES[sizes[0]]
+            return replace(row, width=width, heads=heads)
+    return None
+
+
+def telltale(names: Iterable[str], table: Mapping[str, str] = TELLTALES) -> str:
+    """What the first pattern with one of the names tells; empty if there is none."""
+    names = list(names)
+    return next((what for pattern, what in table.items() if any(fnmatchcase(name, pattern) for name in names)), "")
