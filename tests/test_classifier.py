@@ -48,3 +48,53 @@ def test_a_folder_of_weights_can_be_given_by_its_file(tiny: Path, tmp_path: Path
 def test_the_engine_is_chosen_by_the_number_of_pictures(tiny: Path) -> None:
     assert vitcli.load(tiny, device="cpu", pictures=1).backend.engine == "numpy"
     assert vitcli.load(tiny, device="cpu", pictures=None).backend.engine == "torch"
+
+
+def every_kind(picture: Path) -> list[object]:
+    """One picture in every way that Python code may give it."""
+    from PIL import Image
+
+    image = Image.open(picture)
+    data = picture.read_bytes()
+    return [picture, str(picture), data, bytearray(data), image, np.asarray(image), vitcli.Input("name", picture)]
+
+
+def test_a_picture_is_given_in_every_usual_way_to_a_classifier_and_to_a_stream(tiny: Path, picture: Path) -> None:
+    classifier = vitcli.load(tiny, device="cpu", pictures=1, topk=3)
+    given = every_kind(picture)
+    first, *others = [classifier(one) for one in given]  # type: ignore[arg-type]
+    assert len(first.top) == 3
+    assert all(other.top == first.top and other.size == first.size for other in others)
+    assert len(classifier(picture, topk=7).top) == 7
+    results = list(vitcli.stream(classifier, given))  # type: ignore[arg-type]
+    assert [result.path for result in results] == [str(picture)] * 2 + ["#2", "#3", str(picture), "#5", "name"]
+    assert all(result.top == results[0].top for result in results)  # type: ignore[union-attr]
+    assert [label.index for label in results[0].top] == [label.index for label in first.top]  # type: ignore[union-attr]
+
+
+def test_a_stream_takes_folders_and_makes_rows_of_what_is_not_there(tiny: Path, picture: Path) -> None:
+    classifier = vitcli.load(tiny, device="cpu", pictures=1)
+    results = list(vitcli.stream(classifier, [picture.parent, "nothing.jpg", b""]))
+    assert [result.path for result in results] == [str(picture), "nothing.jpg", "#2"]
+    assert [getattr(result, "error", None) for result in results] == [None, "missing", "empty"]
+
+
+@pytest.mark.parametrize("given", [17, None, ["a.jpg"], np.zeros((4, 4, 3)), np.zeros((4, 4, 7), np.uint8)], ids=repr)
+def test_anything_else_is_a_type_error_that_says_what_goes_in(tiny: Path, given: object) -> None:
+    classifier = vitcli.load(tiny, device="cpu", pictures=1)
+    with pytest.raises(TypeError, match="uint8"):
+        classifier(given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="uint8"):
+        list(vitcli.stream(classifier, [given]))  # type: ignore[list-item]
+
+
+def test_one_name_is_no_stream_and_a_folder_is_not_one_picture(tiny: Path, picture: Path) -> None:
+    classifier = vitcli.load(tiny, device="cpu", pictures=1)
+    with pytest.raises(TypeError, match="put a single one in a list"):
+        list(vitcli.stream(classifier, str(picture)))
+    with pytest.raises(TypeError, match="takes folders"):
+        classifier(picture.parent)
+
+
+def test_a_classifier_s_repr_fits_a_line(tiny: Path) -> None:
+    assert len(repr(vitcli.load(tiny, device="cpu", pictures=1)).replace(str(tiny), "")) < 100

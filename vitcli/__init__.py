@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from vitcli.results import Failure as Failure
     from vitcli.results import Label as Label
     from vitcli.results import Prediction as Prediction
+    from vitcli.sources import Input as Input
+    from vitcli.sources import inputs as inputs
     from vitcli.streaming import stream as stream
 
 _HOME = {
     "load": "classifier",
     "Classifier": "classifier",
     "stream": "streaming",
+    "inputs": "sources",
+    "Input": "sources",
     "Prediction": "results",
     "Failure": "results",
     "Label": "results",

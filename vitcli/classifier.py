@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitcli import checkpoints
+from vitcli import checkpoints, streaming
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, PictureError
 from vitcli.hub import catalog, resolve
 from vitcli.network import backend
 from vitcli.network.backend import Backend, Compile, Engine, Logits, Pixels
-from vitcli.pictures import images
 from vitcli.results import Label, Prediction
+from vitcli.sources import Given, taken
 from vitcli.version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from vitcli.labels import Labels
     from vitcli.pictures.preprocess import Preprocess
     from vitcli.pictures.reduced import Reduced
-    from vitcli.streaming import Prepared
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Classifier:
         """uint8 [b s s 3] -> what waits for logits [b k]: `backend.Backend.submit`."""
         return self.backend.submit(pixels, pad_to)
 
-    def answer(self, picture: Prepared, row: Logits) -> Prediction:
+    def answer(self, picture: streaming.Prepared, row: Logits) -> Prediction:
         """The `topk` best labels of a picture, of its row of logits [k]. Raises as `top`."""
         return Prediction(picture.path, self.top(row, self.topk), picture.size, picture.notes)
 
@@ -101,17 +101,19 @@ class Classifier:
         # reads every weight, so it is asked only when a picture has gone wrong, and once
         return self.checkpoint.not_finite()
 
-    def __call__(self, picture: Image.Image | str | os.PathLike[str], topk: int = 5) -> Prediction:
-        """Classify one picture, given as a path or as a PIL image in any mode.
+    def __call__(self, picture: Given, topk: int | None = None) -> Prediction:
+        """Classify one picture: a path or a name, bytes, an array uint8 [h w 3], a PIL image or an `Input`.
 
-        Raises PictureError when it cannot be classified.
+        Raises PictureError when it cannot be classified, TypeError for anything else and for a folder or archive.
         """
-        if isinstance(picture, (str, os.PathLike)):
-            loaded, path = images.load(Path(picture)), os.fspath(picture)
-        else:
-            loaded, path = images.upright(picture), getattr(picture, "filename", "") or ""
-        logits = self.logits(self.prepare(loaded.image)[None])[0]
-        return Prediction(os.fspath(path), self.top(logits, topk), loaded.size, loaded.notes)
+        inputs = list(islice(taken(picture), 2))
+        if len(inputs) != 1 or (isinstance(picture, (str, os.PathLike)) and Path(picture).is_dir()):
+            raise TypeError(
+                f"{picture!r} is not one picture: vitcli.stream(classifier, [...]) takes folders and archives."
+            )
+        prepared = streaming.opened(self.preprocess, inputs[0])
+        row = self.logits(prepared.pixels[None])[0]
+        return replace(self, topk=topk or self.topk).answer(prepared, row)
 
     def header(self) -> dict[str, Any]:
         """What a document of results says about how they were made."""

@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from vitcli.pictures import images
 from vitcli.pictures.images import MAX_PIXELS
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure
-from vitcli.sources import Input
+from vitcli.sources import Given, Input, taken
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,7 +97,7 @@ class Meter:
 
 def stream(
     model: Model[Answer],
-    inputs: Iterable[Input] | ReadAhead[Input],
+    inputs: Iterable[Given] | ReadAhead[Input],
     *,
     batch: int | None = None,
     workers: int | None = None,
@@ -112,6 +112,7 @@ def stream(
 ) -> Iterator[Answer | Failure]:
     """Answer inputs: exactly one result for each that is `wanted`, in their order.
 
+    `inputs` are paths or names (of pictures, folders, archives, URLs), bytes, arrays uint8 [h w 3], PIL images, Inputs.
     `batch` pictures go through the network at once (None: what suits the device); when they do not fit in memory the
     batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads decode (None: one for each
     processor). `decode` and `max_pixels` are those of `images.load`. `pad` is explained above; inputs that come from
@@ -130,14 +131,15 @@ def stream(
         start = time.perf_counter()
         return prepare(model.preprocess, given, max_pixels, decode), time.perf_counter() - start
 
-    network = Network(model, pad or not isinstance(inputs, Collection), meter, on_shrink)
+    known = isinstance(inputs, Collection) and all(isinstance(given, Input) for given in inputs)
+    network = Network(model, pad or not known, meter, on_shrink)
     depth = 2 * meter.batch + meter.workers
     arriving: Iterable[Input | None]
     with ExitStack() as stack:
-        if isinstance(inputs, Collection):
-            arriving = inputs
+        if known:
+            arriving = cast("Collection[Input]", inputs)
         else:
-            reader = inputs if isinstance(inputs, ReadAhead) else ReadAhead(inputs)
+            reader = inputs if isinstance(inputs, ReadAhead) else ReadAhead(each(inputs))
             arriving = stack.enter_context(closing(reader)).arriving(stop)
         needed = (given for given in arriving if given is None or wanted(given))
         begin = give_way if on_cpu else None
@@ -157,6 +159,14 @@ def stream(
                 on_idle()
         for answered, finish in begun:
             yield from results(model, answered, finish())
+
+
+def each(inputs: Iterable[Given]) -> Iterator[Input]:
+    """Everything that was given, as Inputs; what has no name is called by its number, from 0."""
+    if isinstance(inputs, (str, bytes, os.PathLike)):
+        raise TypeError("A stream takes an iterable of pictures: put a single one in a list.")
+    for number, given in enumerate(inputs):
+        yield from taken(given, f"#{number}")
 
 
 class ReadAhead(Generic[T]):
@@ -266,15 +276,27 @@ def prepare(
     if given.failure is not None:
         return given.failure
     try:
-        source = given.file if given.file is not None else given.data or b""
-        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least)
-        return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
+        return opened(preprocess, given, max_pixels, decode)
     except PictureError as error:
         return Failure(given.name, error.reason, str(error))
     except MemoryError:
         return Failure(given.name, "out_of_memory", "There is not enough memory to decode this picture.")
     except BaseException as error:  # nothing that a picture does may end the run, nor the thread
         return Failure(given.name, "crashed", f"Decoding it broke down ({type(error).__name__}: {error}).")
+
+
+def opened(
+    preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
+) -> Prepared:
+    """Decode and resize one input. Raises PictureError."""
+    if given.failure is not None:
+        raise PictureError(given.failure.error, given.failure.message)
+    if given.picture is not None:
+        picture = images.upright(given.picture)
+    else:
+        source = given.file if given.file is not None else given.data or b""
+        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least)
+    return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
 
 
 def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:

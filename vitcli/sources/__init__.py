@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from vitcli.errors import UsageError
 from vitcli.sources.folders import Walk, walk
@@ -36,6 +36,11 @@ from vitcli.sources.input import (
     split_member,
 )
 from vitcli.sources.lists import is_pattern, matching, names_in
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
 
 __all__ = ["Input", "inputs", "is_picture", "MAX_BYTES", "PICTURES"]
 
@@ -78,6 +83,38 @@ def inputs(
                 yield from named(name, how, max_bytes)
 
     return expanded()
+
+
+# What Python code may give for a picture.
+Given: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8] | Input"
+
+
+def taken(given: Given, name: str = "") -> Iterator[Input]:
+    """The inputs that are meant; `name` is for those without one.
+
+    A path or a name stands for a picture, or for all that a folder, an archive or a URL holds. Else it is bytes, an
+    array uint8 [h w 3] or [h w], a PIL image, or an `Input`. Raises TypeError for anything else.
+    """
+    if isinstance(given, Input):
+        yield given
+    elif isinstance(given, (str, os.PathLike)):
+        yield from named(os.fspath(given), Walk(), MAX_BYTES)
+    elif isinstance(given, (bytes, bytearray, memoryview)):
+        yield Input(name, data=bytes(given), size=len(given))
+    else:
+        from PIL import Image
+
+        if hasattr(given, "__array_interface__") and not isinstance(given, Image.Image):
+            shape, kind = given.__array_interface__["shape"], given.__array_interface__["typestr"]
+            if kind != "|u1" or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+                raise TypeError(f"An array of pixels is uint8 [h w 3] or [h w], not {kind} {list(shape)}.")
+            given = Image.fromarray(given)
+        if not isinstance(given, Image.Image):
+            raise TypeError(
+                "A picture is given as a path or a name, bytes, an array uint8 [h w 3], a PIL image or a vitcli.Input, "
+                f"not as {type(given).__name__}."
+            )
+        yield Input(getattr(given, "filename", "") or name, picture=given)
 
 
 def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:

@@ -7,8 +7,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitcli.results import Failure
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Endings of pictures, also of those that need a plug-in: without it their row says which package to install.
 PICTURES = frozenset({
@@ -25,7 +29,7 @@ MAX_BYTES = 64 << 20  # of one picture that is held in memory: from stdin, an ar
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One thing to classify: a `file`, or the bytes (`data`) of a picture, or a `failure` known beforehand.
+    """One thing to classify: a `file`, a picture's bytes (`data`), a PIL `picture`, or a `failure` known beforehand.
 
     `name` is its name exactly as the row will give it (bytes that are not UTF-8 as surrogate escapes).
     `size` (bytes) and `mtime_ns` are filled where they are known without asking the disk once more.
@@ -37,6 +41,7 @@ class Input:
     failure: Failure | None = None
     size: int | None = None
     mtime_ns: int | None = None
+    picture: Image.Image | None = None
 
 
 def is_picture(name: str) -> bool:
