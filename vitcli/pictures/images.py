@@ -26,12 +26,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
 
 import numpy as np
 from PIL import Image
 
 from vitcli.errors import PictureError
+from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
 from vitcli.pictures.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
@@ -41,8 +42,6 @@ MAX_PIXELS = 16384 * 12288
 # `decode="fast"` leaves the shorter side at least this many times as large as resizing needs: photographs of 12 million
 # pixels are then decoded at 1/8 for a network of 224 x 224. What that moves is in docs/decoding.md.
 FAST_MARGIN = 1.6
-
-_HEAD = 4096  # bytes read to tell formats apart
 
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
@@ -72,45 +71,6 @@ class Picture:
     reduced: Reduced | None = None
 
 
-class _Format(NamedTuple):
-    name: str  # Pillow's name
-    plugin: str  # the module that registers it
-    magic: bytes  # regular expression of how its files begin
-    extra: str | None = None  # the optional package's extra
-
-
-# An ISO media file names its brands right after `ftyp`; AVIF and HEIC may both call themselves mif1 first.
-_FORMATS = (
-    _Format("JPEG", "PIL.JpegImagePlugin", rb"\xff\xd8\xff"),
-    _Format("PNG", "PIL.PngImagePlugin", rb"\x89PNG\r\n\x1a\n"),
-    _Format("WEBP", "PIL.WebPImagePlugin", rb"RIFF....WEBP"),
-    _Format("GIF", "PIL.GifImagePlugin", rb"GIF8[79]a"),
-    _Format("BMP", "PIL.BmpImagePlugin", rb"BM"),
-    _Format("TIFF", "PIL.TiffImagePlugin", rb"II[*+]\0|MM\0[*+]"),
-    _Format("PPM", "PIL.PpmImagePlugin", rb"P[1-6f][\s#]"),
-    _Format("AVIF", "PIL.AvifImagePlugin", rb"\0\0..ftyp(?:avi[fs]|(?:mif1|msf1)....(?:....){0,6}avi[fs])"),
-    _Format("HEIF", "pillow_heif.HeifImagePlugin", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "heic"),
-    _Format("JXL", "pillow_jxl", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
-)
-
-# What people have in folders of pictures and we do not open: named, so that they know.
-_OTHERS = (
-    ("PDF", rb"%PDF-"),
-    ("PostScript", rb"%!PS|\xc5\xd0\xd3\xc6"),
-    ("SVG", rb"(?:\xef\xbb\xbf)?\s*<(?:svg\b|\?xml.*<svg\b|!DOCTYPE svg)"),
-    ("JPEG 2000", rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
-    ("ICO", rb"\0\0[\x01\x02]\0[^\0]\0"),
-    ("ICNS", rb"icns"),
-    ("DDS", rb"DDS "),
-    ("SGI", rb"\x01\xda[\x00\x01][\x01\x02]"),
-    ("QOI", rb"qoif"),
-    ("Photoshop", rb"8BPS"),
-    ("PCX", rb"\x0a[\x00-\x05]\x01[\x01\x02\x04\x08]"),
-    ("OpenEXR", rb"\x76\x2f\x31\x01"),
-    ("video", rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "),
-)
-
-
 def load(
     source: Path | bytes,
     *,
@@ -126,7 +86,7 @@ def load(
     truncated, corrupt, too_large, not_finite, out_of_memory, unreadable.
     """
     with _explained(), _opened(source) as file:
-        form = _recognised(file.read(_HEAD))
+        form = _recognised(file.read(HEAD))
         image = _opened_by(form, file, max_pixels)
         _check_pixels(image.size, max_pixels)
         with _explained(form.name, file):
@@ -176,28 +136,21 @@ def _check_regular(info: os.stat_result) -> None:
         raise PictureError("not_a_file", f"It is a {kind}, not a file.")
 
 
-def _begins(pattern: bytes, head: bytes) -> bool:
-    # compiled, and kept, when first needed: a run over JPEGs compiles one
-    return re.match(pattern, head, re.DOTALL) is not None
-
-
-def _recognised(head: bytes) -> _Format:
-    for form in _FORMATS:
-        if _begins(form.magic, head):
-            return form
-    for name, magic in _OTHERS:
-        if _begins(magic, head):
-            raise PictureError("unsupported", f"{name} files are not among those that vit opens: convert it to PNG.")
+def _recognised(head: bytes) -> Format:
+    if form := recognised(head):
+        return form
+    if other := recognised(head, OTHERS):
+        raise PictureError("unsupported", f"{other.name} files are not among those that vit opens: convert it to PNG.")
     if head.startswith(b"version https://git-lfs"):
         raise PictureError("not_a_picture", "It is a git-lfs pointer: fetch the picture itself with `git lfs pull`.")
     kind = "a web page" if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE) else "not a picture"
     raise PictureError("not_a_picture", f"Its contents are {kind}, whatever its name: look into it, or leave it out.")
 
 
-def _opened_by(form: _Format, file: IO[bytes], max_pixels: int) -> Image.Image:
+def _opened_by(form: Format, file: IO[bytes], max_pixels: int) -> Image.Image:
     """The picture, its header read and its pixels not yet decoded."""
     try:
-        plugin = importlib.import_module(form.plugin)
+        plugin = importlib.import_module(form.plugin or "")
         if form.name == "HEIF":
             plugin.register_heif_opener()
     except ImportError:

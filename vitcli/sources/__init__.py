@@ -25,11 +25,9 @@ from vitcli.errors import UsageError
 from vitcli.sources.folders import Walk, walk
 from vitcli.sources.input import (
     MAX_BYTES,
-    PICTURES,
     Input,
     failed,
     is_archive,
-    is_picture,
     is_url,
     refused,
     regular,
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["Input", "inputs", "is_picture", "MAX_BYTES", "PICTURES"]
+__all__ = ["Input", "inputs", "MAX_BYTES"]
 
 
 def inputs(

@@ -22,8 +22,9 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from vitcli.sources.folders import Walk, looks_like_picture
-from vitcli.sources.input import MARK, Input, failed, is_picture, refused
+from vitcli.pictures.formats import HEAD, is_picture, recognised
+from vitcli.sources.folders import Walk
+from vitcli.sources.input import MARK, Input, failed, refused
 
 MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, times, owners
 EXTENSIONS = (
@@ -143,8 +144,8 @@ def picture(archive: Input, member: str, size: int, body: IO[bytes] | None, max_
         return
     with body:
         try:
-            head = body.read(16)
-            if not is_picture(member) and not looks_like_picture(head):
+            head = body.read(HEAD)
+            if not is_picture(member) and recognised(head) is None:
                 return
             if unsafe(member):
                 yield failed(

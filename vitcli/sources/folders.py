@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from vitcli.sources.input import Input, is_picture, not_a_file, refused
+from vitcli.pictures.formats import HEAD, is_picture, recognised
+from vitcli.sources.input import Input, not_a_file, refused
 
 # A folder is read this many names at a time, and each such part is sorted: so up to 10,000 entries come out in natural
 # order as a whole, and a folder of ten million gives its first rows at once and never is a list. The order of the
@@ -117,18 +118,6 @@ def has_picture_bytes(entry: os.DirEntry[str]) -> bool:
         with open(
             os.open(entry.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
         ) as f:
-            return looks_like_picture(f.read(16))
+            return recognised(f.read(HEAD)) is not None
     except OSError:
         return False
-
-
-def looks_like_picture(head: bytes) -> bool:
-    """Whether the first 16 bytes of a file are those of a picture that we know."""
-    return (
-        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x0a"))
-        or head.startswith(b"\0\0\0\x0cJXL \r\n\x87\n")
-        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[:2] == b"BM" and head[6:10] == b"\0\0\0\0")
-        or re.match(rb"P[1-6]\s", head) is not None
-        or head[4:12] in {b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"}
-    )

@@ -14,14 +14,6 @@ from vitcli.results import Failure
 if TYPE_CHECKING:
     from PIL import Image
 
-# Endings of pictures, also of those that need a plug-in: without it their row says which package to install.
-PICTURES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".hif", ".jxl",
-    # pictures that vit does not open: each has a row that says so, rather than being passed over in silence
-    ".jp2", ".j2k", ".jpf", ".jpx", ".tga", ".pcx", ".ico", ".icns", ".dds", ".sgi", ".qoi", ".psd", ".svg", ".eps",
-    ".pdf",
-})  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MARK = "!/"  # between the name of an archive and that of a member
 MAX_BYTES = 64 << 20  # of one picture that is held in memory: from stdin, an archive or a server
@@ -42,11 +34,6 @@ class Input:
     size: int | None = None
     mtime_ns: int | None = None
     picture: Image.Image | None = None
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file of this name is taken for a picture."""
-    return os.path.splitext(name)[1].lower() in PICTURES
 
 
 def is_archive(name: str) -> bool:
