@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,9 +21,11 @@ from vitcli.cli import COMMANDS, app, options
 from vitcli.hub import catalog
 from vitcli.network import backend, hardware
 from vitcli.pictures.preprocess import FAMILIES
+from vitcli.results import REASONS
 from vitcli.writers import WRITERS
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(vitcli.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GROUP = typer.main.get_group(app)
 
@@ -110,3 +113,19 @@ def test_files_that_the_documents_link_to_are_there() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
+
+
+def words_in(tree: ast.AST) -> Iterator[str]:
+    """The reasons that a file's failures are given."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            place = {"PictureError": 0, "failed": 1, "Failure": 1}.get(node.func.id)
+            if place is not None and len(node.args) > place and isinstance(word := node.args[place], ast.Constant):
+                yield word.value
+
+
+def test_the_reasons_of_a_failure_are_one_list_and_the_readme_has_it() -> None:
+    used = {word for file in PACKAGE.rglob("*.py") for word in words_in(ast.parse(file.read_text()))}
+    assert used == set(REASONS)
+    for word, meaning in REASONS.items():
+        assert f"| `{word}` | {meaning} |" in README

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_read_is_one_row(tmp_path: Path) -> None:
     (tmp_path / "shut").chmod(0)
     try:
         assert below(tmp_path, tmp_path) == ["shut", "z.jpg"]
-        assert reasons(tmp_path) == {str(tmp_path / "shut"): "unreadable"}
+        assert reasons(tmp_path) == {str(tmp_path / "shut"): "forbidden"}
     finally:
         (tmp_path / "shut").chmod(0o755)
 
@@ -177,7 +177,7 @@ def test_a_folder_that_fails_while_it_is_read_is_one_row(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "scandir", failing)
     assert below(tmp_path, tmp_path) == ["a.jpg", "shut", "z.jpg"]
-    assert reasons(tmp_path) == {str(tmp_path / "shut"): "unreadable"}
+    assert reasons(tmp_path) == {str(tmp_path / "shut"): "forbidden"}
 
 
 def test_names_come_back_exactly(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ VitError                    caught once, at the edge of the command line; exit s
 
 from __future__ import annotations
 
+import errno
+
 
 class VitError(Exception):
     """Base of the family. `str(error)` is one or two sentences for a person."""
@@ -42,6 +44,23 @@ class PictureError(VitError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def unopened(error: OSError | ValueError) -> PictureError:
+    """Why the system does not open a file: the one place where its errors become reasons."""
+    if not isinstance(error, OSError):  # a NUL in the name
+        return PictureError("bad_name", "No file can have this name.")
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return PictureError("missing", "There is no such file or folder.")
+    if isinstance(error, PermissionError):
+        return PictureError("forbidden", "Permission denied: you are not allowed to read it.")
+    if error.errno == errno.ELOOP:
+        return PictureError("unreadable", "The link leads back to itself.")
+    if error.errno == errno.ENAMETOOLONG:
+        return PictureError("bad_name", "The name is too long.")
+    if error.errno == errno.ENXIO:
+        return PictureError("not_a_file", "It is a socket or a device, not a file.")
+    return PictureError("unreadable", f"It cannot be read: {error.strerror or error}.")
 
 
 class CheckpointError(VitError):

@@ -43,9 +43,31 @@ class Prediction:
         return {"path": self.path, "status": "ok", "top": top, "size": list(self.size), "notes": list(self.notes)}
 
 
+# Why an input gave no prediction: the words of a Failure, on which programs may rely.
+REASONS = {
+    "missing": "there is no such file or folder, or no file that matches the pattern",
+    "bad_name": "no file can have this name",
+    "forbidden": "you are not allowed to read it",
+    "unreadable": "the disk or the system does not give it",
+    "unreachable": "the server does not give it",
+    "not_a_file": "a folder, FIFO, socket, device or link, which is never opened",
+    "empty": "it has no bytes",
+    "not_a_picture": "its contents are something else",
+    "unsupported": "a format that vit does not open, or whose extra is not installed",
+    "truncated": "it ends too early",
+    "corrupt": "its contents are damaged",
+    "not_finite": "NaN or infinity, among its pixels or in what the network made of them",
+    "too_large": "more pixels or bytes than the limit",
+    "out_of_memory": "it does not fit in memory",
+    "encrypted": "a member of an archive that has a password",
+    "unsafe_name": "a member of an archive whose name leads out of it",
+    "crashed": "the decoder broke down",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An input that gave no prediction: `error` is a stable word, `message` a sentence."""
+    """An input that gave no prediction: `error` is a word of REASONS, `message` a sentence."""
 
     path: str
     error: str

@@ -11,7 +11,6 @@ and only that one decoder is imported. `load` may be called from many threads at
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import logging
@@ -31,7 +30,7 @@ from typing import IO, Literal
 import numpy as np
 from PIL import Image
 
-from vitcli.errors import PictureError
+from vitcli.errors import PictureError, unopened
 from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
 from vitcli.pictures.reduced import Box, Reduced
 
@@ -82,8 +81,7 @@ def load(
 
     `decode="fast"` lets large JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, as long as the shorter side keeps
     `FAST_MARGIN` times `at_least` pixels (`Preprocess.at_least`). Raises PictureError for whatever is wrong with the
-    input, and nothing else; its reason is one of missing, not_a_file, forbidden, empty, not_a_picture, unsupported,
-    truncated, corrupt, too_large, not_finite, out_of_memory, unreadable.
+    input, and nothing else; its reason is one of `results.REASONS`.
     """
     with _explained(), _opened(source) as file:
         form = _recognised(file.read(HEAD))
@@ -111,16 +109,8 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
         _check_regular(source.stat())  # first, because opening a FIFO already wakes up its writer
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(source, flags)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        raise PictureError("missing", "There is no such file.") from None
-    except PermissionError:
-        raise PictureError("forbidden", "You are not allowed to read it: check its permissions.") from None
-    except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise PictureError("missing", f"There is no such file ({error.strerror}).") from None
-        if error.errno == errno.ENXIO:
-            raise PictureError("not_a_file", "It is a socket or a device, not a file.") from None
-        raise
+    except (OSError, ValueError) as error:
+        raise unopened(error) from None
     with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
         info = os.fstat(descriptor)
         _check_regular(info)  # again, because the name may mean something else by now
@@ -341,7 +331,7 @@ def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator
         raise PictureError("too_large", "It has more pixels than Pillow decodes.") from None
     except OSError as error:
         if error.errno is not None:
-            raise PictureError("unreadable", f"It cannot be read: {error.strerror or error}.") from error
+            raise unopened(error) from error
         raise _damaged(error, name, file) from error
     except BaseException as error:  # plug-ins written in Rust panic past Exception
         raise _damaged(error, name, file) from error

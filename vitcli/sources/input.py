@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitcli.errors import unopened
 from vitcli.results import Failure
 
 if TYPE_CHECKING:
@@ -61,19 +61,10 @@ def failed(name: str, error: str, message: str) -> Input:
 
 def refused(name: str, error: OSError | ValueError) -> Input:
     """What the operating system said, as a row."""
-    if not isinstance(error, OSError):  # a NUL in the name
-        return failed(name, "bad_name", "No file can have this name.")
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        if os.path.islink(name):
-            return failed(name, "missing", "The link leads to a file that does not exist.")
-        return failed(name, "missing", "There is no such file or folder.")
-    if isinstance(error, PermissionError):
-        return failed(name, "unreadable", "Permission denied.")
-    if error.errno == errno.ELOOP:
-        return failed(name, "unreadable", "The link leads back to itself.")
-    if error.errno == errno.ENAMETOOLONG:
-        return failed(name, "bad_name", "The name is too long.")
-    return failed(name, "unreadable", f"{error.strerror or 'It cannot be read'}.")
+    why = unopened(error)
+    if why.reason == "missing" and os.path.islink(name):
+        return failed(name, "missing", "The link leads to a file that does not exist.")
+    return failed(name, why.reason, str(why))
 
 
 def not_a_file(name: str, mode: int) -> Input:
