@@ -214,7 +214,7 @@ def test_one_good_picture_needs_no_summary(vit: Vit, small: list[object], folder
         ([], "at least one picture"),
         (["x.png", "--workers", "0"], "neither auto nor a number"),
         (["x.png", "--workers", "many"], "neither auto nor a number"),
-        (["x.png", "--decode", "roughly"], "exact, fast"),
+        (["x.png", "--decode", "roughly"], "'exact', 'fast'"),
         (["x.png", "--resume", "-f", "jsonl"], "name it with -o"),
         (["-", "-"], "Stdin can be read once"),
         (["-", "--stdin-image"], "Stdin can be read once"),

@@ -13,8 +13,8 @@ import vitcli
 
 PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
-    "version", "errors", "results", "config", "labels", "pictures", "sources", "hub", "checkpoints", "writers",
-    "network", "streaming", "classifier", "report", "verify", "bench",
+    "version", "errors", "escaping", "results", "config", "labels", "pictures", "sources", "hub",
+    "checkpoints", "writers", "network", "streaming", "classifier", "report", "verify", "bench",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcli.errors import MissingExtra, OutputError, UsageError
+from vitcli.escaping import printable
 from vitcli.results import Failure, Label, Prediction, Result
 from vitcli.sources import Input, inputs
 from vitcli.writers import WRITERS, Options, open_output, writer_for
-from vitcli.writers.table import visible
 from vitcli.writers.text import Csv, TextFormat
 
 pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
@@ -814,7 +814,7 @@ def test_a_table_shows_every_name_harmlessly_and_every_failure(tmp_path: Path) -
     text = write(path, results).read_text()
     assert not [c for c in text if not c.isprintable() and c != "\n"]
     for name in ODD:
-        assert visible(name)[:10] in text
+        assert printable(name)[:10] in text
     assert "\\xe9" in text
     assert "[red]markup" in text
     assert "truncated" in text

@@ -27,6 +27,7 @@ from vitcli.checkpoints.positions import Resize, resized
 from vitcli.checkpoints.settings import Settings, default_of, scored
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, UsageError
+from vitcli.escaping import listed
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
@@ -163,7 +164,7 @@ def _open(
     if whole:
         small = (name for name, tensor in tensors.items() if tensor.size < SMALL)
         if bad := [name for name in small if not _finite(tensors[name])]:
-            raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({files.abbreviated(bad)}). "
+            raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({listed(bad)}). "
                                   "Training went wrong, or the file is damaged: use another checkpoint.")  # fmt: skip
         if not tensors["head.weight"].any():
             settings.warnings.append(ZERO_HEAD)
@@ -231,7 +232,7 @@ def _weights_of(path: Path) -> Path:
     if len(others) == 1:
         return others[0]
     if others:
-        names = files.abbreviated([file.name for file in others])
+        names = listed([file.name for file in others])
         raise CheckpointError(f"{path}: holds several files of weights ({names}). Name the one you mean.")
     trained = [file for file in inside if file.name.startswith("checkpoint-") and file.name[11:].isdecimal()]
     if trained:

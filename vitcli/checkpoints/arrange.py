@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
+from vitcli import escaping
 from vitcli.checkpoints.architectures import ELSEWHERE, telltale
-from vitcli.checkpoints.files import FLOATS, Array, Stored, abbreviated, safe
+from vitcli.checkpoints.files import FLOATS, Array, Stored
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
-from vitcli.checkpoints.settings import Settings, shown
+from vitcli.checkpoints.settings import Settings
 from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError
+from vitcli.escaping import listed, short
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
@@ -191,16 +193,16 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
         if any(sign in named for sign in layout.signs):
             return layout, named
     if whose := telltale(bare, ELSEWHERE):
-        raise LayoutError(f"{path}: holds {whose} ({abbreviated(list(stored), 3)}).")
+        raise LayoutError(f"{path}: holds {whose} ({listed(list(stored), 3)}).")
     for layout in LAYOUTS:
         found = {name.removesuffix(sign) for sign in layout.signs for name in bare if name.endswith(f".{sign}")}
         if len(found) > 1:
-            raise LayoutError(f"{path}: holds several networks (under {abbreviated(sorted(found))}). Save the one you "
+            raise LayoutError(f"{path}: holds several networks (under {listed(sorted(found))}). Save the one you "
                               "mean alone.")  # fmt: skip
         if found and len(named := within(bare, found.pop())) == len(bare):
             return layout, named
     kinds = ", ".join(layout.name for layout in LAYOUTS)
-    raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({abbreviated(list(stored), 3)})"
+    raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({listed(list(stored), 3)})"
                       f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
 
 
@@ -230,14 +232,14 @@ def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settin
         if named_so and not any(rule.match(name) for rule in rest):
             stems.append(stem)
     if len(stems) > 1:
-        raise LayoutError(f"{path}: the head is {abbreviated(stems)}: more than one linear layer, which is not built "
+        raise LayoutError(f"{path}: the head is {listed(stems)}: more than one linear layer, which is not built "
                           "here.")  # fmt: skip
     if not stems or any(rule.match(f"{stems[0]}.weight") for rule in own):
         return named
     head = theirs(layout, "head.weight", named).removesuffix(".weight")
     if stems[0] != "heads":  # torchvision's own, with a linear layer in the place of its Sequential
         inside = ", and what stands before it, without weights, for Dropout" if re.search(r"\d", stems[0]) else ""
-        settings.warnings.append(f"the head is called {safe(stems[0])}: took it for a linear layer{inside}")
+        settings.warnings.append(f"the head is called {short(stems[0])}: took it for a linear layer{inside}")
     return {f"{head}.{name.rpartition('.')[2]}" if name.rpartition(".")[0] == stems[0] else name: tensor
             for name, tensor in named.items()}  # fmt: skip
 
@@ -356,7 +358,7 @@ def heads_of(
         return said, "config.json"
     known = settings.architecture
     if known.heads is not None and known.width == inner:
-        return known.heads, f"the architecture {safe(settings.named()[0])}"
+        return known.heads, f"the architecture {short(settings.named()[0])}"
     width = settings.count("dim_head", "head_dim", most=inner)
     if width is not None and inner % width == 0:
         return inner // width, "config.json"
@@ -391,7 +393,7 @@ def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str
 
 def misfit(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> LayoutError:
     """The error that names every tensor in the way."""
-    found = "; ".join(f"{kind}: {abbreviated(names)}" for kind, names in problems.items() if names)
+    found = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
     what = telltale([name for names in problems.values() for name in names])
     apart = f"has {what}, which is not built here" if what else "does not fit it"
     return LayoutError(f"{path}: looks like the {layout.name} layout, but {apart}{_another(settings)}. "
@@ -428,5 +430,5 @@ def _compare(settings: Settings, config: Config) -> None:
     }.items():
         said: Any = settings.config.get(field)
         if said is not None and said != value and said != [value, value]:
-            settings.warnings.append(f"config.json says {field} {shown(said)}, the tensors say {value}: "
+            settings.warnings.append(f"config.json says {field} {escaping.value(said)}, the tensors say {value}: "
                                      "using the tensors")  # fmt: skip

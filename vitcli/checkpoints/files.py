@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli.errors import CheckpointError, MissingExtra, NotWeights
+from vitcli.escaping import listed, short
 
 if TYPE_CHECKING:
     import zipfile  # imported where archives are read: most checkpoints are none
@@ -162,7 +163,7 @@ def read_safetensors(path: Path) -> Contents:
         raise NotWeights(f"{path}: cut short, {len(data):,} of {needed:,} bytes are there. Download it again.")
     for (_, end, one), (begin, _, other) in pairwise(spans):
         if begin < end:
-            raise NotWeights(f"{path}: {abbreviated([one, other])} claim the same bytes. The file is damaged.")
+            raise NotWeights(f"{path}: {listed([one, other])} claim the same bytes. The file is damaged.")
     return Contents(tensors, maps=(data,))
 
 
@@ -179,7 +180,7 @@ def _header(text: bytes, path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(found := dict(pairs)) != len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise NotWeights(f"{path}: the header names {safe(twice)} twice. The file is damaged.")
+            raise NotWeights(f"{path}: the header names {short(twice)} twice. The file is damaged.")
         return found
 
     try:
@@ -199,13 +200,13 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[tuple[int, ...], str, int
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:
-        raise NotWeights(f"{path}: the header's entry for {safe(name)} makes no sense. The file is damaged.")
+        raise NotWeights(f"{path}: the header's entry for {short(name)} makes no sense. The file is damaged.")
     if dtype not in DTYPES:
-        raise NotWeights(f"{path}: {safe(name)} is stored as {safe(dtype)}, and only plain floating-point weights can "
-                         "be read. Use a checkpoint that is not quantised.")  # fmt: skip
+        raise NotWeights(f"{path}: {short(name)} is stored as {short(dtype)}, and only plain floating-point weights "
+                         "can be read. Use a checkpoint that is not quantised.")  # fmt: skip
     if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype][0]).itemsize:
         raise NotWeights(
-            f"{path}: {safe(name)} claims shape {list(shape)} but {end - begin:,} bytes. The file is damaged."
+            f"{path}: {short(name)} claims shape {list(shape)} but {end - begin:,} bytes. The file is damaged."
         )
     return shape, dtype, begin, end
 
@@ -239,18 +240,18 @@ def read_npz(path: Path) -> Contents:
             for member in members:
                 name = member.filename.removesuffix(".npy")
                 if name in tensors:
-                    raise NotWeights(f"{path}: holds {safe(name)} twice. The file is damaged.")
+                    raise NotWeights(f"{path}: holds {short(name)} twice. The file is damaged.")
                 with archive.open(member) as file:
                     shape, dtype = _npy_header(file)
                 if dtype.hasobject:
-                    raise NotWeights(f"{path}: {safe(name)} holds Python objects, which can run code when read. "
+                    raise NotWeights(f"{path}: {short(name)} holds Python objects, which can run code when read. "
                                      "Save plain arrays with numpy.savez.")  # fmt: skip
                 # numpy has no bfloat16: JAX's are saved as two bytes of anything
                 bits = dtype.kind == "V" and dtype.itemsize == 2
                 if not bits and dtype.kind not in "fiub":
-                    raise NotWeights(f"{path}: {safe(name)} holds {dtype}, not numbers.")
+                    raise NotWeights(f"{path}: {short(name)} holds {dtype}, not numbers.")
                 if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
-                    raise NotWeights(f"{path}: {safe(name)} claims shape {list(shape)}, more than the file holds.")
+                    raise NotWeights(f"{path}: {short(name)} claims shape {list(shape)}, more than the file holds.")
                 tensors[name] = Stored(shape, "bfloat16" if bits else dtype.name, _member(path, member.filename, bits))
     except CheckpointError:
         raise
@@ -284,7 +285,7 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
                 array = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:
             raise NotWeights(
-                f"{path}: {safe(name)} is damaged ({_first_line(error)}). Download the file again."
+                f"{path}: {short(name)} is damaged ({_first_line(error)}). Download the file again."
             ) from error
         return as_float32(array.view("<u2") if bits else array, bits=bits)
 
@@ -354,7 +355,7 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
             inside = [key for key, value in loaded.items() if isinstance(value, Mapping)
                       and any(isinstance(tensor, torch.Tensor) for tensor in value.values())]  # fmt: skip
             if len(inside) > 1:
-                raise NotWeights(f"{path}: holds several dictionaries of tensors ({abbreviated(list(map(str, inside)))}"
+                raise NotWeights(f"{path}: holds several dictionaries of tensors ({listed(list(map(str, inside)))}"
                                  "). Save the one you mean alone.")  # fmt: skip
         if not inside:
             break
@@ -372,15 +373,15 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
             raise NotWeights(f"{path}: quantised weights (torch.ao.quantization), which are not read here. Save the "
                              "state dict of the network before it was quantised.")  # fmt: skip
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise NotWeights(f"{path}: {safe(str(name))} is not a tensor ({type(value).__name__}). Save the state dict "
-                             "alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+            raise NotWeights(f"{path}: {short(str(name))} is not a tensor ({type(value).__name__}). Save the state "
+                             "dict alone: torch.save(model.state_dict(), ...).")  # fmt: skip
         plain = value.layout == torch.strided and value.device.type == "cpu"
         if not plain or value.is_quantized or value.is_complex():
-            raise NotWeights(f"{path}: {safe(name)} is sparse, quantised, complex or empty, not plain weights.")
+            raise NotWeights(f"{path}: {short(name)} is sparse, quantised, complex or empty, not plain weights.")
         # one number can be seen as many: allowed (some do it to a vector of equal scales), up to a point
         size = value.numel() * value.element_size()
         if size > HARMLESS and size > value.untyped_storage().nbytes():
-            raise NotWeights(f"{path}: {safe(name)} claims shape {list(value.shape)}, more than the file holds.")
+            raise NotWeights(f"{path}: {short(name)} claims shape {list(value.shape)}, more than the file holds.")
         dtype = str(value.dtype).removeprefix("torch.")
         tensors[name] = Stored(tuple(value.shape), dtype, _from_torch(value))
     return Contents(tensors, tuple(remarks))
@@ -414,12 +415,12 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
     for name in names:
         # a shard lies beside its index: anything else would let a download read other files
         if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise NotWeights(f"{path}: names a shard outside its folder ({safe(name)}).")
+            raise NotWeights(f"{path}: names a shard outside its folder ({short(name)}).")
     files = tuple(path.parent / name for name in names)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise CheckpointError(f"{path.parent}: {len(missing)} of {len(files)} shards are not there: "
-                              f"{abbreviated(missing)}. Download them.")  # fmt: skip
+                              f"{listed(missing)}. Download them.")  # fmt: skip
     tensors: dict[str, Stored] = {}
     remarks: list[str] = []
     maps: list[mmap.mmap] = []
@@ -431,20 +432,8 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
         remarks.extend(contents.remarks)
         maps.extend(contents.maps)
     if lost := sorted(weight_map.keys() - tensors.keys()):
-        raise NotWeights(f"{path}: no shard holds {abbreviated(lost)}. Download the shards again.")
+        raise NotWeights(f"{path}: no shard holds {listed(lost)}. Download the shards again.")
     return Contents(tensors, tuple(remarks), tuple(maps)), files
-
-
-def abbreviated(names: list[str], most: int = 6) -> str:
-    """`a, b, c and 41 more`: a list that fits in a sentence."""
-    shown = ", ".join(map(safe, names[:most]))
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def safe(name: str) -> str:
-    """A name from a file as it may be shown: printable, and cut to 120 characters."""
-    name = name if name.isprintable() else ascii(name)
-    return name if len(name) <= 120 else name[:117] + "..."
 
 
 def _first_line(error: BaseException) -> str:

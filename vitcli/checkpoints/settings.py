@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vitcli import escaping
 from vitcli.checkpoints import processors
 from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORMERS, Architecture, known
-from vitcli.checkpoints.files import safe
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
+from vitcli.escaping import short
 from vitcli.labels import Activation, Labels
 from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
@@ -107,19 +108,19 @@ class Settings:
         """
         name, row = self.named()
         if row is not None and row.computes:
-            raise CheckpointError(f"config.json names the architecture {safe(name)}, which is not built here: it has "
+            raise CheckpointError(f"config.json names the architecture {short(name)}, which is not built here: it has "
                                   f"{row.computes}. Classify with the library it comes from.")  # fmt: skip
         for argument, same in ARGUMENTS.items():
             value = self._argument(argument)
             if value is not None and value not in same:
-                raise CheckpointError(f"config.json sets {argument} to {shown(value)}, which makes another network "
-                                      "than is built here. Classify with the library it comes from.")  # fmt: skip
+                raise CheckpointError(f"config.json sets {argument} to {escaping.value(value)}, which makes another "
+                                      "network than is built here. Classify with the library it comes from.")  # fmt: skip
         doubted = ""
         if name and row is None:
-            doubted = f"the architecture {safe(name)}, which is not known here"
+            doubted = f"the architecture {short(name)}, which is not known here"
         classes = self.config.get("architectures")
         if isinstance(classes, list) and classes and not any(kind in CLASSES for kind in classes):
-            doubted = doubted or f"the class {shown(classes[0])}, which is not known here"
+            doubted = doubted or f"the class {escaping.value(classes[0])}, which is not known here"
         if self.config.get("auto_map"):
             doubted = doubted or "code of its own (auto_map), which is never run here"
         if doubted:
@@ -169,7 +170,9 @@ class Settings:
                     continue
                 if sound(value):
                     return value
-                self.warnings.append(f"config.json says {name} {shown(value)}, not a valid {expected}: ignored")
+                self.warnings.append(
+                    f"config.json says {name} {escaping.value(value)}, not a valid {expected}: ignored"
+                )
         return None
 
     def count(self, *names: str, most: int) -> int | None:
@@ -293,11 +296,6 @@ def default_of(family: str) -> str:
 
 def _at(preprocess: Preprocess, size: int) -> Preprocess:
     return preprocess if preprocess.size == size else preprocess.at(size)
-
-
-def shown(value: Any) -> str:
-    """A value of a file as it may stand in a sentence."""
-    return repr(value)[:40] if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
 
 
 def scored(labels: Labels, activation: Activation) -> Labels:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from vitcli import escaping
 from vitcli.cli import console, options
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def table(report: Report) -> None:
         )  # fmt: skip
 
     def line(text: str) -> None:
-        out.print(console.printable(text), soft_wrap=True)
+        out.print(escaping.printable(text, keep="\n"), soft_wrap=True)
 
     line(f"{report.model}, {report.weights}")
     line(f"{where}{machine['processor']}, {machine['cores']} cores; {report.threads} threads compute")

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vitcli import escaping
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,26 +33,21 @@ def error(message: str) -> None:
     """One error, in one or two sentences, harmless whatever file names it holds."""
     from rich.text import Text
 
-    err().print(Text.assemble(("error: ", "bold red"), printable(message)))
+    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message, keep="\n")))
 
 
 def note(message: str) -> None:
     """Something worth knowing that stops nothing."""
     from rich.text import Text
 
-    err().print(Text.assemble(("note: ", "bold yellow"), printable(message)))
+    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message, keep="\n")))
 
 
 def say(message: str) -> None:
     """A plain line."""
     from rich.text import Text
 
-    err().print(Text(printable(message).replace("\n", "\\n")))
-
-
-def printable(text: str) -> str:
-    """File names are data: control and direction-changing characters are shown as escapes, never obeyed."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    err().print(Text(escaping.printable(message)))
 
 
 def debugging() -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vitcli import escaping
 from vitcli.cli import console, options
 
 
@@ -52,11 +53,11 @@ def convert(
     if not quiet:
         named, folder = architecture(checkpoint.config), files[0].parent
         say = console.err()
-        say.print(console.printable(
+        say.print(escaping.printable(
             f"{checkpoint.config.name} from the {checkpoint.layout} layout, for transformers' {named}."
         ))  # fmt: skip
         if files[0].name != "model.safetensors":
-            say.print(console.printable(
+            say.print(escaping.printable(
                 f"transformers looks for model.safetensors: rename {files[0].name} before loading {folder} with it."
             ))  # fmt: skip
     for file in files:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitcli.cli import console, options
+from vitcli import escaping
+from vitcli.cli import options
 
 if TYPE_CHECKING:
     from vitcli.checkpoints import Checkpoint
@@ -150,7 +151,7 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
     lines += [("warning", warning) for warning in found["warnings"]]
     if found["checked"] and not found["not_finite"]:
         lines.append(("weights", "all finite"))
-    return "\n".join(f"{typer.style(f'{key:13}', bold=True)}  {console.printable(value)}" for key, value in lines)
+    return "\n".join(f"{typer.style(f'{key:13}', bold=True)}  {escaping.printable(value)}" for key, value in lines)
 
 
 def three(value: float) -> str:

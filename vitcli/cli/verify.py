@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vitcli import escaping
 from vitcli.cli import console, options
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def verify(
 
     say = console.err()
     if not quiet:
-        say.print(console.printable(about(name, reference)))
+        say.print(escaping.printable(about(name, reference)))
         if not paths:
             say.print("No pictures were given: compared on three made up here, the same ones every time.")
     device = hardware.choose_device(device)
@@ -101,7 +102,7 @@ def verify(
         if form == "table":
             apart = "  ".join(f"{difference:8.1e}" for difference in row.differences.values())
             best = "same " if row.same_best else "other"
-            typer.echo(f"{apart}  {best}  {console.printable(row.name)}{remarks(row)}")
+            typer.echo(f"{apart}  {best}  {escaping.printable(row.name)}{remarks(row)}")
     worst = max((row.worst for row in done), default=float("nan"))
     equal = bool(done) and all(row.agrees() for row in done)
     if form == "json":

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import MissingExtra, UsageError
+from vitcli.escaping import decodable, undecodable
 from vitcli.results import Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import LABEL_FIELDS, chosen, record
 from vitcli.writers.outputs import FileAtTheEnd, settings
-from vitcli.writers.sqlite import shown
 
 GROUP = 10_000  # rows written at a time
 
@@ -65,14 +65,14 @@ class Parquet(Format):
     def columns(self, row: dict[str, Any]) -> dict[str, Any]:
         """A record as parquet's columns have it."""
         if "path" in row:
-            row["path"], row["path_bytes"] = shown(row["path"])
+            row["path"], row["path_bytes"] = decodable(row["path"]), undecodable(row["path"])
         if "size" in row:
             row["width"], row["height"] = row["size"]
         if "message" in row:
-            row["message"] = shown(row["message"])[0]
+            row["message"] = decodable(row["message"])
         for top in row.get("top", ()):
             if "label" in top:
-                top["label"] = shown(top["label"])[0]
+                top["label"] = decodable(top["label"])
         return row
 
     def schema(self) -> Any:

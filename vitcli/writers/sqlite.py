@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import OutputError, UsageError
+from vitcli.escaping import decodable, undecodable
 from vitcli.results import Failure, Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.journal import Identity, Journal, flat
@@ -92,14 +93,14 @@ class Sqlite(Resumable, Format):
         whole = result.record()
         width, height = whole.get("size", (None, None))
         notes = json.dumps(whole["notes"]) if "notes" in whole else None
-        text, exact = shown(result.path)
+        text, exact = decodable(result.path), undecodable(result.path)
         error, message = whole.get("error"), whole.get("message")
         self.journal.db.execute(
             "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, text, exact, whole["status"], error, message and shown(message)[0], width, height, notes),
+            (row, text, exact, whole["status"], error, message and decodable(message), width, height, notes),
         )
         if isinstance(result, Prediction):
-            labels = ((row, i, shown(t.label)[0], t.score, t.index, t.wnid) for i, t in enumerate(result.top, 1))
+            labels = ((row, i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(result.top, 1))
             self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", labels)
 
     def drop(self, row: int) -> None:
@@ -116,16 +117,3 @@ def has_journal(path: Path) -> bool:
     with contextlib.closing(sqlite3.connect(path)) as db:
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     return not names or "vit_state" in names
-
-
-def shown(text: str) -> tuple[str, bytes | None]:
-    """Text that is UTF-8, and the exact bytes where it is not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        try:
-            exact = text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte of a name
-            exact = text.encode("utf-8", "surrogatepass")
-        return exact.decode("utf-8", "backslashreplace"), exact
-    return text, None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vitcli.errors import OutputError
+from vitcli.escaping import printable
 from vitcli.results import Failure, Result
 from vitcli.writers.base import Format, Options, Output
 
@@ -124,13 +125,13 @@ class Table(Output, Format):
 
         picture = self.named(result.path)
         if isinstance(result, Failure):
-            message = Text(visible(f"{result.error}: {result.message}"), "red")
+            message = Text(printable(f"{result.error}: {result.message}"), "red")
             return [picture, Text("✗", "bold red"), message]
         if len(result.top) > 1:  # with one label for each picture, a picture is one line
             picture.append(f"\n{result.size[0]} × {result.size[1]}", "dim")
-            picture.append("".join(f"\n{visible(note)}" for note in result.notes), "dim")
+            picture.append("".join(f"\n{printable(note)}" for note in result.notes), "dim")
         styles = ["bold", *[""] * len(result.top)]
-        labels = [Text(visible(top.label), style) for top, style in zip(result.top, styles, strict=False)]
+        labels = [Text(printable(top.label), style) for top, style in zip(result.top, styles, strict=False)]
         if not self.plain:
             for label in labels:
                 label.truncate(self.label, overflow="ellipsis")
@@ -150,7 +151,7 @@ class Table(Output, Format):
         """A picture's name; one too long for its column gives its folder a line of its own."""
         from rich.text import Text
 
-        folder, slash, name = visible(path).rpartition("/")
+        folder, slash, name = printable(path).rpartition("/")
         line = Text.assemble(f"{folder}{slash}", (name, "bold"))
         return line if line.cell_len <= self.picture else Text.assemble((f"{folder}{slash}\n", "dim"), (name, "bold"))
 
@@ -160,12 +161,6 @@ class Table(Output, Format):
 
         full, half = divmod(round(2 * self.bar * value), 2) if 0 <= value <= 1 else (0, 0)
         return Text("━" * full + "╸" * half, colour)
-
-
-def visible(text: str) -> str:
-    """File names are data: what would move the cursor, change direction or hide is shown as an escape, never obeyed."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def score(value: float) -> str:

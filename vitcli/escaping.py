@@ -1,0 +1,53 @@
+"""Text from outside (names, labels, what servers and files say) made harmless to show. Data is never changed by this.
+
+A terminal obeys control characters, and text that changes direction reads as something else: both become escapes.
+Bytes of a name that are not UTF-8 (surrogates, in Python) are shown as the bytes they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def printable(text: str, keep: str = "") -> str:
+    """What would move the cursor, change direction or hide is shown as an escape, but for the characters in `keep`."""
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in decodable(text))
+
+
+def decodable(text: str) -> str:
+    """Text with no surrogates: UTF-8, and escapes for other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return exact(text).decode("utf-8", "backslashreplace")
+    return text
+
+
+def undecodable(text: str) -> bytes | None:
+    """The exact bytes of a name that is not UTF-8, else None."""
+    return None if decodable(text) == text else exact(text)
+
+
+def exact(text: str) -> bytes:
+    """The bytes of a name."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte of a name
+        return text.encode("utf-8", "surrogatepass")
+
+
+def short(text: str, most: int = 120) -> str:
+    """Printable, and cut to `most` characters."""
+    text = printable(text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """`a, b, c and 41 more`: a list that fits in a sentence."""
+    shown = ", ".join(map(short, names[:most]))
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def value(found: Any) -> str:
+    """A value of a file as it may stand in a sentence."""
+    return repr(found)[:40] if isinstance(found, str | int | float | bool) else f"a {type(found).__name__}"
