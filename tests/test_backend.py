@@ -97,7 +97,7 @@ def test_memory_that_runs_out_is_one_error_of_ours(tiny: Path, monkeypatch: pyte
     network = load(tiny)
     assert isinstance(network, backend.TorchBackend)
 
-    def full(_: object) -> None:
+    def full(_: object, pad_to: int | None = None) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you ...")
 
     monkeypatch.setattr(network._run, "submit", full)

@@ -113,8 +113,10 @@ class Settings:
         for argument, same in ARGUMENTS.items():
             value = self._argument(argument)
             if value is not None and value not in same:
-                raise CheckpointError(f"config.json sets {argument} to {escaping.value(value)}, which makes another "
-                                      "network than is built here. Classify with the library it comes from.")  # fmt: skip
+                raise CheckpointError(
+                    f"config.json sets {argument} to {escaping.value(value)}, which makes another network than is "
+                    "built here. Classify with the library it comes from."
+                )
         doubted = ""
         if name and row is None:
             doubted = f"the architecture {short(name)}, which is not known here"
