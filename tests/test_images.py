@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from vitcli.errors import PictureError
 from vitcli.pictures import images
-from vitcli.pictures.images import load, upright
+from vitcli.pictures.images import load, settle_pillow, upright
 
 
 def gradient(width: int = 96, height: int = 64) -> Image.Image:
@@ -321,6 +321,7 @@ def test_the_limit_is_the_callers() -> None:
 
 def test_a_limit_above_pillows_own_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    settle_pillow()
     for form in ("PNG", "WEBP", "TIFF", "JPEG"):
         assert load(encoded(PLAIN, form)).size == (96, 64)
 
@@ -330,6 +331,7 @@ def test_no_warning_escapes(capfd: pytest.CaptureFixture[str], monkeypatch: pyte
     palette = PLAIN.convert("P", palette=Image.Palette.ADAPTIVE, colors=16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        settle_pillow(max_pixels=7000)
         assert load(encoded(PLAIN, "TIFF"), max_pixels=7000).size == (96, 64)
         load(encoded(palette, "PNG", transparency=bytes(range(0, 256, 16))))
     assert capfd.readouterr() == ("", "")

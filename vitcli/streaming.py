@@ -129,7 +129,11 @@ def stream(
 
     def prepared(given: Input) -> tuple[Item, float]:
         start = time.perf_counter()
-        return prepare(model.preprocess, given, max_pixels, decode), time.perf_counter() - start
+        # Resizing a reduced picture is a matrix product, and workers that each started threads for it would be slower.
+        # Not around the whole stream: whoever reads it may multiply matrices too.
+        with one_blas_thread():
+            item = prepare(model.preprocess, given, max_pixels, decode)
+        return item, time.perf_counter() - start
 
     known = isinstance(inputs, Collection) and all(isinstance(given, Input) for given in inputs)
     network = Network(model, pad or not known, meter, on_shrink)
@@ -144,8 +148,6 @@ def stream(
         needed = (given for given in arriving if given is None or wanted(given))
         begin = give_way if on_cpu else None
         ahead = stack.enter_context(closing(look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin)))
-        # resizing a reduced picture is a matrix product, and workers that each started threads for it would be slower
-        stack.enter_context(one_blas_thread())
         begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
         for group in groups(decoded(ahead, meter), meter):
             if stop():

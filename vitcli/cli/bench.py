@@ -57,6 +57,9 @@ def bench(
     from vitcli.bench.contenders import Settings
     from vitcli.bench.material import readable
     from vitcli.errors import UsageError
+    from vitcli.pictures.images import settle_pillow
+
+    settle_pillow()
 
     def listed(given: str | None) -> tuple[str, ...]:
         return tuple(word.strip() for word in given.split(",") if word.strip()) if given else ()

@@ -58,6 +58,7 @@ def verify(
     from vitcli.verify import TOLERANCE, Reference, synthetic
     from vitcli.verify import verify as compare
 
+    images.settle_pillow()
     name, path, _ = hub.resolve(model)
     chosen = options.checkpoint(preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling)
     checkpoint = checkpoints.load(path, **chosen)

@@ -6,6 +6,7 @@ OpenBLAS's threads wait for each other by spinning, on cores that others could u
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -29,16 +30,31 @@ def openblas() -> ctypes.CDLL | None:
     return None
 
 
+_users = 0
+_before = 1
+_lock = threading.Lock()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let numpy's matrix products run in the thread that asks for them."""
+    """Let numpy's matrix products run in the thread that asks for them.
+
+    The setting is the whole process's, so threads that overlap share it: the last one out restores it.
+    """
+    global _users, _before
     blas = openblas()
     if blas is None:
         yield
         return
-    before = blas.scipy_openblas_get_num_threads64_()
-    blas.scipy_openblas_set_num_threads64_(1)
+    with _lock:
+        if _users == 0:
+            _before = blas.scipy_openblas_get_num_threads64_()
+            blas.scipy_openblas_set_num_threads64_(1)
+        _users += 1
     try:
         yield
     finally:
-        blas.scipy_openblas_set_num_threads64_(before)
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                blas.scipy_openblas_set_num_threads64_(_before)

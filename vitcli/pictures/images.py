@@ -53,9 +53,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow reports some damaged files through logging, which prints to stderr when nobody listens.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -150,10 +147,6 @@ def _opened_by(form: Format, file: IO[bytes], max_pixels: int) -> Image.Image:
         _quieten_libtiff()
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
-    _quieten()
-    # Pillow has a limit of its own, half of which only warns; ours takes its place, and may be the larger one.
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS * 2:
-        Image.MAX_IMAGE_PIXELS = math.ceil(max_pixels / 2)
     # These two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
     claimed = {"WEBP": _webp_size, "JXL": _jxl_size}.get(form.name)
     with _explained(form.name, file):
@@ -176,11 +169,17 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise PictureError("corrupt", f"It claims to have {width} x {height} pixels.")
 
 
-def _quieten() -> None:
-    """Keep Pillow's warnings off the screen: they speak of metadata, and what matters comes as an exception.
+def settle_pillow(max_pixels: int = MAX_PIXELS) -> None:
+    """For a command, whose process is its own: Pillow warns nobody, and refuses nothing up to `max_pixels`.
 
-    `warnings.catch_warnings` would be the tidy way, but it is not safe with threads before Python 3.14.
+    Its warnings and log speak of metadata, and what matters comes as an exception. `warnings.catch_warnings` would be
+    the tidy way, but it is not safe with threads before Python 3.14. As a library, vit leaves all this alone: pictures
+    beyond `PIL.Image.MAX_IMAGE_PIXELS` may then be refused by Pillow.
     """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it prints to stderr
+    # Pillow has a limit of its own, half of which only warns; ours takes its place, and may be the larger one.
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS * 2:
+        Image.MAX_IMAGE_PIXELS = math.ceil(max_pixels / 2)
     rule = ("ignore", None, Warning, _PILLOW, 0)
     if not warnings.filters or warnings.filters[0] != rule:
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)

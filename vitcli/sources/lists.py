@@ -19,7 +19,10 @@ def names_in(stream: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
     file of that very name exists.
     """
     rest = b""
-    read = getattr(stream, "read1", stream.read)  # read1 does not wait for a full piece
+    # one call to the system a piece: nothing waits for a full one, nor, at the end of the process, for the lock of a
+    # buffer that a thread is still reading into
+    stream = getattr(stream, "raw", stream)
+    read = getattr(stream, "read1", stream.read)
     while piece := read(PIECE):
         *whole, rest = (rest + piece).split(separator)
         yield from (as_name(name, separator) for name in whole if name)
