@@ -13,11 +13,12 @@ cache; it is for subprocesses, because the client reads its environment once, wh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +51,8 @@ class Fault:
     status: int | None = None
     sleep: float = 0.0  # seconds before the answer
     pace: float = 0.0  # seconds between pieces of the body
+    headers: Mapping[str, str] = field(default_factory=dict)  # in place of the true ones, or besides
+    raw: Iterable[bytes] | None = None  # what is sent as it stands instead of an answer, then the connection is closed
     method: str = "GET"
 
 
@@ -144,6 +147,12 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
             if fault is not None:
                 fault.times -= 1
                 time.sleep(fault.sleep)
+                if fault.raw is not None:
+                    self.close_connection = True
+                    with contextlib.suppress(OSError):  # the client went away
+                        for piece in fault.raw:
+                            self.connection.sendall(piece)
+                    return
                 if fault.status is not None:
                     self.send(fault.status, b"trouble", {})
                     return
@@ -197,13 +206,13 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
             headers = {"X-Repo-Commit": commit}
             data = repository.files.get(file)
             if data is None:
-                self.send(404, b"Entry not found", {**headers, "X-Error-Code": "EntryNotFound"})
+                self.send(404, b"Entry not found", {**headers, "X-Error-Code": "EntryNotFound"}, fault)
             elif file.endswith(LFS):
                 headers |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{sha256(data)}"'}
                 if repository.xet:
                     route = f"{hub.url}/api/models/{name}/xet-read-token/{commit}"
                     headers |= {"X-Xet-Hash": sha256(data), "X-Xet-Refresh-Route": route}
-                self.send(302, b"", {**headers, "Location": f"{hub.cdn_url}/blob/{sha256(data)}/{file}"})
+                self.send(302, b"", {**headers, "Location": f"{hub.cdn_url}/blob/{sha256(data)}/{file}"}, fault)
             else:
                 self.send(200, data, {**headers, "ETag": f'"{git_sha1(data)}"'}, fault)
 
@@ -213,6 +222,7 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
             if status == 200 and (asked := self.headers.get("Range")):
                 start = int(asked.removeprefix("bytes=").split("-")[0])
                 status, headers = 206, {**headers, "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+            headers = {**headers, **(fault.headers if fault else {})}
             self.send_response(status)
             for key, value in {"Accept-Ranges": "bytes", **headers, "Content-Length": str(len(body) - start)}.items():
                 self.send_header(key, value)

@@ -7,6 +7,8 @@ The cache is the client's own, so that what other programs have fetched is found
                             blobs/HASH                       SHA-256 of large files, git's SHA-1 of small ones
     CACHE = HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub
 
+Nothing that a server says becomes a path or a size before it is checked: see `guard`.
+
 A blob's name says what it must hold: that is how files are verified without asking anybody. `refs` is written last, so
 a branch never leads to a snapshot that is half there.
 """
@@ -16,7 +18,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable, UsageError
-from vitcli.hub import catalog
+from vitcli.escaping import listed, short
+from vitcli.hub import catalog, guard
+from vitcli.hub.guard import COMMIT as COMMIT
+from vitcli.hub.guard import SHA1 as SHA1
+from vitcli.hub.guard import SHA256 as SHA256
 from vitcli.version import __version__
 
 if TYPE_CHECKING:
@@ -34,10 +39,14 @@ SETTINGS = ("config.json", "preprocessor_config.json")
 # The first of these that a repository has is what is fetched; an index names the shards that belong to it.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-SHA1, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 CHUNK = 1 << 20  # bytes read at once
 LARGEST_INDEX = 64 << 20  # bytes of JSON that are parsed
+LARGEST_LISTING = 32 << 20  # bytes of what the hub says of a repository: 100,000 files
+LARGEST_UNANNOUNCED = 8 << 30  # bytes of a file of which the hub gives no size
+LISTING_TIME = 120.0  # seconds for the whole listing, with redirects and retries
+FILE_TIME = 300.0  # seconds for a file, and more for what arrives:
+SLOWEST = 4096.0  # bytes a second
+LONGEST_NAME = 255  # bytes of a file's name, which is what file systems take
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,10 @@ def _fetch(model: catalog.Model, force: bool) -> Snapshot:
     def fetch(names: Iterable[str]) -> list[File]:
         names = list(names)
         if missing := [name for name in names if name not in listing]:
-            raise NotFound(f"{_page(model)} lacks {', '.join(missing)}, which its {weights} names.")
+            raise NotFound(f"{_page(model)} lacks {listed(missing)}, which its {weights} names.")
+        for name in names:
+            if name.endswith(".json") and (listing[name].size or 0) > LARGEST_INDEX:
+                raise Corrupt(f"{name} of {_page(model)} is too large for what it is: over {LARGEST_INDEX >> 20} MiB.")
         _room(model, [listing[name] for name in names if force or not (folder / name).exists()])
         return [_fetch_file(model, commit, name, listing[name], force) for name in names]
 
@@ -206,16 +218,23 @@ def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected
 
     blob = _home(model) / "blobs" / str(expected.digest)
     kept = not force and ((_home(model) / "snapshots" / commit / name).exists() or blob.exists())
+    unannounced = LARGEST_INDEX if name.endswith(".json") else LARGEST_UNANNOUNCED
+    watch = guard.Guard(
+        f"{name} of {model.repository}", unannounced if expected.size is None else expected.size, FILE_TIME,
+        SLOWEST, commit, expected.digest, expected.size,
+    )  # fmt: skip
     path = Path(
-        hf_hub_download(
-            model.repository,
-            name,
-            revision=commit,
-            cache_dir=cache(),
-            endpoint=_endpoint(),
-            force_download=force,
-            library_name="vitcli",
-            library_version=__version__,
+        watch.run(
+            lambda: hf_hub_download(
+                model.repository,
+                name,
+                revision=commit,
+                cache_dir=cache(),
+                endpoint=_endpoint(),
+                force_download=force,
+                library_name="vitcli",
+                library_version=__version__,
+            )
         )
     )
     try:
@@ -234,21 +253,35 @@ def _ask(model: catalog.Model, revision: str) -> ModelInfo:
     api = HfApi(endpoint=_endpoint(), library_name="vitcli", library_version=__version__)
     # without one the client would wait for ever on a server that accepts and then says nothing
     timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or 10)
+    watch = guard.Guard(f"What {_endpoint()} says of {model.repository}", LARGEST_LISTING, LISTING_TIME)
     try:
-        info = api.model_info(model.repository, revision=revision, files_metadata=True, timeout=timeout)
-        if COMMIT.fullmatch(str(info.sha)):
-            return info
+        info = watch.run(
+            lambda: api.model_info(model.repository, revision=revision, files_metadata=True, timeout=timeout)
+        )
     except (TypeError, KeyError, AttributeError):  # JSON, but not what a hub says
-        pass
-    raise Unreachable(f"{_endpoint()} does not answer as a hub does: it names no commit. Is HF_ENDPOINT right?")
+        info = None
+    if info is None or not COMMIT.fullmatch(str(info.sha)):
+        raise Unreachable(f"{_endpoint()} does not answer as a hub does: it names no commit. Is HF_ENDPOINT right?")
+    if COMMIT.fullmatch(revision) and info.sha != revision:
+        raise Corrupt(f"{_page(model)}: the server answers with another commit than was asked for.")
+    return info
 
 
 def _listing(info: ModelInfo) -> dict[str, Expected]:
-    """Name of every file -> what it must be."""
-    return {
-        f.rfilename: Expected(f.lfs.size, f.lfs.sha256) if f.lfs else Expected(f.size, f.blob_id)
-        for f in info.siblings or ()
-    }
+    """Name of every file -> what it must be. Raises Unreachable for sizes and hashes that are none."""
+    listing = {}
+    for file in info.siblings or ():
+        size, digest = (file.lfs.size, file.lfs.sha256) if file.lfs else (file.size, file.blob_id)
+        pattern = SHA256 if file.lfs else SHA1
+        sized = size is None or (type(size) is int and size >= 0)
+        hashed = digest is None or (isinstance(digest, str) and pattern.fullmatch(digest))
+        if not (isinstance(file.rfilename, str) and sized and hashed):
+            raise Unreachable(
+                f"{_endpoint()} does not answer as a hub does: it gives {short(str(file.rfilename))} "
+                "a size or a hash that is none. Is HF_ENDPOINT right?"
+            )
+        listing[file.rfilename] = Expected(size, digest)
+    return listing
 
 
 def _model(name: str, revision: str | None) -> catalog.Model:
@@ -331,6 +364,8 @@ def _shards(index: Path) -> tuple[str, ...]:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         if not names or any(PurePosixPath(n).name != n or n in ("", ".", "..") or "\\" in n for n in names):
             raise ValueError("file names that leave the folder")
+        if any(not n.isprintable() or len(n.encode()) > LONGEST_NAME for n in names):
+            raise ValueError("file names that no repository has")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(f"{index} is not an index of weights ({error}).") from None
     return tuple(names)
@@ -453,7 +488,8 @@ def _client(model: catalog.Model, progress: bool) -> Iterator[None]:
                 logger.setLevel(logging.ERROR)  # it logs every retry
             if bars and not progress:
                 disable_progress_bars()
-            yield
+            with guard.installed():
+                yield
     except HubError:
         raise
     except Exception as error:  # the client lets through what its own dependencies raise, and changes them: httpx, ...
@@ -561,4 +597,4 @@ def _has_token() -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return short((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
