@@ -523,13 +523,13 @@ def test_archives_are_not_held_in_memory(tmp_path: Path) -> None:
 def test_tarfile_forgets_the_members_it_has_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tar_of(tmp_path / "x.tar", dict.fromkeys((f"{i}.jpg" for i in range(50)), JPEG))
     opened: list[tarfile.TarFile] = []
-    real = tarfile.open
+    real = archives.Tar.open
 
     def watched(*args: Any, **options: Any) -> tarfile.TarFile:
         opened.append(real(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(archives.tarfile, "open", watched)
+    monkeypatch.setattr(archives.Tar, "open", watched)
     assert all(len(vars(opened[0])["members"]) <= 1 for _ in inputs([str(path)]))
 
 

@@ -178,7 +178,8 @@ def test_what_swells_when_it_is_decoded_is_bounded(server: Raw) -> None:
     [
         "http://127.0.0.1:99999999999999999999999/a.jpg", "http://127.0.0.1:99999/", "http://127.0.0.1:-5/",
         "http://\x1b[31mx/", "http://[::bad/a", "http://127.0.0.1\x00/a", "FILE:///etc/passwd",
-        "data:image/png;base64,aa", "//[/", "http://", "ftp://127.0.0.1/a.jpg", "http://user:secret@[/", "http://" + "a" * 70 + ".example/",
+        "data:image/png;base64,aa", "//[/", "http://", "ftp://127.0.0.1/a.jpg",
+        "http://user:secret@[/", "http://" + "a" * 70 + ".example/",
     ],
 )  # fmt: skip
 def test_a_redirect_to_nowhere_is_a_row_and_the_run_goes_on(server: Raw, place: str) -> None:

@@ -4,13 +4,16 @@ The rules are those of a folder: members with the ending of a picture, or with n
 ones on request; the rest, archives within archives too, is passed over. The order is the archive's. A member is held in
 memory, at most `max_bytes` of it. What no member can be trusted with becomes its Failure: a name that is absolute or
 climbs out ("unsafe_name"), a link or device ("not_a_file"), a password ("encrypted"), wrong bytes ("corrupt"). An
-archive that ends early is one more Failure, under its own name, after the members that could be read.
+archive that ends early is one more Failure, under its own name, after the members that could be read. A zip has a
+table of contents, so a bad member costs its own row only; in a tar there is no way to what follows a broken header.
 
 Names are exact: bytes that are not UTF-8 come as surrogate escapes. A zip without the UTF-8 flag is taken at its bytes.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import lzma
 import os
 import re
@@ -20,13 +23,16 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any, Literal
 
+from vitcli.escaping import short
 from vitcli.pictures.formats import HEAD, is_picture, recognised
 from vitcli.sources.folders import Walk
 from vitcli.sources.input import MARK, Input, failed, refused
 
 MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, times, owners
+MAX_HEADERS = 2 * MAX_HEADER  # bytes of all the headers of one member, the map of a sparse one among them
+PIECE = 1 << 16  # bytes read at a time on the way to the next header
 EXTENSIONS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
@@ -35,7 +41,7 @@ HEADER_ERRORS = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # ty
 # what the two modules raise for bytes that are not what they should be
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, OSError, ValueError,
-    NotImplementedError, RuntimeError,
+    NotImplementedError, RuntimeError, LookupError, ArithmeticError,
 )  # fmt: skip
 
 
@@ -64,7 +70,7 @@ def members(archive: Input, how: Walk, max_bytes: int, only: str | None = None) 
 def tar_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> Iterator[Input]:
     """Members of a tar, plain or compressed."""
     assert archive.file is not None
-    with tarfile.open(archive.file, "r|*", encoding="utf-8", errors="surrogateescape", tarinfo=StrictHeader) as tar:
+    with Tar.open(archive.file, "r|*", encoding="utf-8", errors="surrogateescape", tarinfo=StrictHeader) as tar:
         while (member := tar.next()) is not None:
             # tarfile keeps every member it has seen: a shard of a million would not fit
             tar.members.clear()  # type: ignore[attr-defined]
@@ -72,6 +78,52 @@ def tar_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
                 continue
             body = tar.extractfile(member) if member.isfile() else None
             yield from picture(archive, member.name, member.size, body, max_bytes)
+
+
+class Forward:
+    """A tar's stream on its way to the end, which tarfile itself does not notice when it skips a member.
+
+    While `allowance` is a number, it is how many bytes may still be read: the parts of a header are as many as it says.
+    """
+
+    allowance: int | None = None
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.tell, self.close = stream.tell, stream.close
+
+    def read(self, size: int) -> bytes:
+        if self.allowance is not None:
+            self.allowance -= size
+            if self.allowance < 0:
+                raise tarfile.ReadError("the headers of a member are too large")
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        while (ahead := position - self.stream.tell()) > 0:
+            if not self.stream.read(min(ahead, PIECE)):
+                raise tarfile.ReadError("unexpected end of data")
+        return self.stream.seek(position)
+
+
+class Tar(tarfile.TarFile):
+    """A tar of which no header is read without a bound, nor taken at its word when it cannot be."""
+
+    def __init__(self, name: str | None, mode: Literal["r"], fileobj: IO[bytes], **how: Any) -> None:
+        self.forward = Forward(fileobj)
+        super().__init__(name, mode, self.forward, **how)  # type: ignore[arg-type]
+
+    def next(self) -> tarfile.TarInfo | None:
+        self.forward.allowance = MAX_HEADERS
+        try:
+            member = super().next()
+        finally:
+            self.forward.allowance = None
+        for field in set(self.pax_headers) - set(tarfile.PAX_FIELDS):  # global ones, which would pile up
+            del self.pax_headers[field]  # type: ignore[attr-defined]
+        if member is not None and member.size < 0:
+            raise tarfile.ReadError("a member has a negative size")
+        return member
 
 
 class StrictHeader(tarfile.TarInfo):
@@ -85,16 +137,23 @@ class StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
         if header.type in EXTENSIONS and header.size > MAX_HEADER:  # tarfile would read all of it into memory
             raise tarfile.ReadError("an extended header is too large")
+        if header.size < 0:  # tarfile would step back, or over the next member
+            raise tarfile.ReadError("a member has a negative size")
         return header
 
 
 def zip_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> Iterator[Input]:
     """Members of a zip."""
     assert archive.file is not None
-    with zipfile.ZipFile(archive.file) as pack:
+    with Directory(io.FileIO(archive.file)) as file, zipfile.ZipFile(file) as pack:
+        file.opening = False
+        shared = overlapping(pack.infolist())
         for info in pack.infolist():
             member = exact_name(info)
             if info.is_dir() or not wanted(member, how, only):
+                continue
+            if id(info) in shared:  # a bomb: the same bytes, once for each member
+                yield failed(archive.name + MARK + member, "corrupt", "This member shares its bytes with another.")
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.flag_bits & 1:
@@ -110,6 +169,63 @@ def zip_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
                 continue
             # unlike a tar's, a member that is broken leaves those after it readable
             yield from picture(archive, member, info.file_size, body, max_bytes)
+
+
+class Directory(io.BufferedReader):
+    """A zip whose table of contents is mended as it is read: zipfile gives up on all of it for one bad entry."""
+
+    opening = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        return mended(data) if self.opening and data.startswith(b"PK\x01\x02") else data
+
+
+def mended(table: bytes) -> bytes:
+    """A zip's table of contents without what zipfile refuses; what is wrong with a member shows when it is read."""
+    out, at = bytearray(table), 0
+    while at + 46 <= len(out) and out[at : at + 4] == b"PK\x01\x02":
+        version, flags, packed, size, name, extra, comment, place = struct.unpack_from("<6xBxH10xLLHHH8xL", out, at)
+        start = at + 46 + name
+        if flags & 0x800 and not is_utf8(out[at + 46 : start]):
+            struct.pack_into("<H", out, at + 8, flags & ~0x800)  # then it is taken at its bytes
+        if version > zipfile.MAX_EXTRACT_VERSION:
+            out[at + 6] = zipfile.DEFAULT_VERSION
+        wide = 8 * [packed, size, place].count(0xFFFF_FFFF)
+        if extra >= 4 and not is_extra(out[start : start + extra], wide):
+            struct.pack_into("<HH", out, start, 0xFFFF, extra - 4)  # of a kind that nobody reads
+        at = start + extra + comment
+    return bytes(out)
+
+
+def is_extra(extra: bytes | bytearray, wide: int) -> bool:
+    """Whether the extra field of an entry is what it should be; `wide` is how many bytes of sizes it must hold."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        data, extra = extra[4 : 4 + length], extra[4 + length :]
+        if len(data) < length or (kind == 0x0001 and length < wide):
+            return False
+        if kind == 0x7075 and not (length >= 5 and is_utf8(data[5:])):  # another name, in UTF-8
+            return False
+    return True
+
+
+def is_utf8(data: bytes | bytearray) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
+    """The ids of the members that reach into the one that begins after them."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    return {
+        id(info)
+        for info, after in itertools.pairwise(ordered)
+        if info.header_offset + 30 + info.compress_size > after.header_offset
+    }
 
 
 def exact_name(info: zipfile.ZipInfo) -> str:
@@ -154,8 +270,11 @@ def picture(archive: Input, member: str, size: int, body: IO[bytes] | None, max_
                 return
             # what the archive says of the size is a claim: zip bombs say little and inflate for ever
             data = b"" if size > max_bytes else head + body.read(max_bytes + 1 - len(head))
-        except BROKEN as error:
-            yield failed(name, "corrupt", f"This member is broken ({plain(error)}).")
+        except (*BROKEN, MemoryError) as error:
+            if isinstance(error, MemoryError):
+                yield failed(name, "too_large", "This member takes more memory than there is to unpack.")
+            else:
+                yield failed(name, "corrupt", f"This member is broken ({plain(error)}).")
             if isinstance(body, zipfile.ZipExtFile):
                 return
             raise
@@ -172,4 +291,4 @@ def unsafe(member: str) -> bool:
 
 def plain(error: BaseException) -> str:
     """What a module of the standard library has to say, short enough for a row."""
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return short(str(error).splitlines()[0], 100) if str(error) else type(error).__name__
