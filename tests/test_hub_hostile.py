@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from tests.hub_server import Hub, git_sha1, sha256
 from tests.test_hub import FILES, WEIGHTS, download, files, kept
 from vitcli import hub as vit_hub
-from vitcli.errors import Corrupt
+from vitcli.errors import Corrupt, Unreachable
+from vitcli.hub import guard
 
 EVIL = b"the bytes of somebody else"
 SOON = "from vitcli import hub; hub.LISTING_TIME = hub.FILE_TIME = 1.0\n"  # deadlines that a test can wait for
@@ -309,3 +317,31 @@ def test_an_honest_server_is_let_through_with_headers_that_the_hub_sends(hub: Hu
     hub.fault("/config.json", method="HEAD", headers={"ETag": f'W/"{git_sha1(FILES["config.json"])}"'})
     hub.fault("model.safetensors", headers={"Content-Disposition": "inline; filename=m\u00e9.bin"})
     assert all(file["verified"] for file in files(download(hub, "acme/tiny")).values())
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1/x", " HTTP://127.0.0.1/x"])
+def test_https_does_not_lead_to_http(place: str) -> None:
+    httpx = importlib.import_module(type(huggingface_hub.get_session()).__module__.split(".")[0])
+    asked = httpx.Request("GET", "https://hub.example/acme/tiny")
+    watch = guard.Guard("A file", 10, 10.0)
+    with pytest.raises(Unreachable, match="https to http"):
+        watch.answered(httpx.Response(302, headers={"Location": place}, request=asked))
+    watch.answered(httpx.Response(302, headers={"Location": "https://elsewhere.example/"}, request=asked))
+
+
+def test_an_interrupt_ends_a_download_and_leaves_nothing_unfinished(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES)
+    begun = threading.Event()
+
+    def dripping() -> Iterator[bytes]:
+        begun.set()
+        yield from slowly(b"HTTP/1.1 200 OK\r\n\r\n", b"a")
+
+    hub.fault(f"{sha256(WEIGHTS)}/model.safetensors", raw=dripping())
+    code = "from vitcli import hub; hub.download('acme/tiny')"
+    running = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **hub.env}, stderr=subprocess.PIPE)
+    assert begun.wait(30)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in said
+    assert not list(hub.cache.rglob("*.incomplete"))

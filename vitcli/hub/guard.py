@@ -121,6 +121,7 @@ class Guard:
         """
         outcome: list[T] = []
         errors: list[BaseException] = []
+        done = threading.Event()  # waited for instead of the thread: an interrupted join takes it for finished
 
         def body() -> None:
             _current.guard = self
@@ -128,18 +129,17 @@ class Guard:
                 outcome.append(work())
             except BaseException as error:  # raised again below, in the thread that waits
                 errors.append(error)
+            finally:
+                done.set()
 
-        thread = threading.Thread(target=body, daemon=True, name="vit-hub")
-        thread.start()
+        threading.Thread(target=body, daemon=True, name="vit-hub").start()
         try:
-            while thread.is_alive():
-                thread.join(max(0.01, min(1.0, self.until - time.monotonic())))
-                if thread.is_alive():
-                    self.in_time()
+            while not done.wait(max(0.01, min(1.0, self.until - time.monotonic()))):
+                self.in_time()
         except BaseException as error:
             self.stopped = True
             if not isinstance(error, HubError):  # Ctrl-C: let the client remove what is unfinished
-                thread.join(2)
+                done.wait(2)
             raise
         if errors:
             raise errors[0]
