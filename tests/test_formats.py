@@ -23,6 +23,7 @@ HEADS = {
     "BMP with reserved words": b"BM\x46\0\0\0\x01\x02\x03\x04\x36\0\0\0\x28\0\0\0",
     "TIFF": b"II*\0",
     "BigTIFF": b"MM\0+\0\x08",
+    "BigTIFF, little-endian": b"II+\0\x08\0",
     "PPM": b"P6\n1 1\n255\n",
     "PPM that begins with a comment": b"P6#made by hand\n1 1\n255\n",
     "float PFM": b"Pf\n1 1\n-1.0\n",
