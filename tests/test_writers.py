@@ -346,7 +346,7 @@ def test_an_output_that_is_there_is_not_lost(name: str, tmp_path: Path) -> None:
     assert b"b" in path.read_bytes()
     if name != "table":
         with open_output(path, name, HEADER, Options(resume=True)) as out:
-            assert [item.name for item in out.todo([Input("a"), Input("b")])] == ["a"]
+            assert [item.name for item in filter(out.wanted, [Input("a"), Input("b")])] == ["a"]
 
 
 def test_an_empty_file_is_no_output(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_pipe_is_written_and_keeps_no_journal(tmp_path: Path) -> None:
 def classify(out: Any, given: Iterable[Input], broken: Iterable[str] = ()) -> list[str]:
     """What the engine does, with made-up answers; the names of the inputs that were done."""
     done = []
-    for item in out.todo(given):
+    for item in filter(out.wanted, given):
         done.append(item.name)
         out.write(bad(item.name) if item.name in broken or item.failure else ok(item.name))
     return done
@@ -659,14 +659,14 @@ def test_a_file_is_whole_after_every_flush(name: str, tmp_path: Path) -> None:
 
 def test_rows_reach_the_disk_when_the_next_input_is_asked_for(tmp_path: Path) -> None:
     with open_output(tmp_path / "out.jsonl", None, HEADER) as out:
-        for n, item in enumerate(out.todo(items("a", "b", "c"))):
+        for n, item in enumerate(filter(out.wanted, items("a", "b", "c"))):
             assert len(read(tmp_path / "out.jsonl")) == n
             out.write(ok(item.name))
 
 
 def test_a_result_that_belongs_to_another_input_is_a_mistake(tmp_path: Path) -> None:
     with open_output(tmp_path / "out.jsonl", None, HEADER) as out:
-        todo = out.todo(items("a", "b"))
+        todo = filter(out.wanted, items("a", "b"))
         next(todo)
         with pytest.raises(ValueError, match="'b' came when that of 'a' was due"):
             out.write(ok("b"))
@@ -679,7 +679,7 @@ def test_a_run_that_breaks_off_leaves_its_rows(name: str, tmp_path: Path) -> Non
 
     def stopped() -> None:
         with open_output(path, None, HEADER, Options(topk=2)) as out:
-            for item in out.todo(given):
+            for item in filter(out.wanted, given):
                 if item.name == "d":
                     raise KeyboardInterrupt
                 out.write(ok(item.name))
@@ -840,7 +840,7 @@ def main(path: str, count: str, pause: str, *limit: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit[0]), int(limit[0])))
     try:
         with open_output(Path(path), None, HEADER, Options(topk=2, resume=True)) as out:
-            for item in out.todo(many(int(count))):
+            for item in filter(out.wanted, many(int(count))):
                 time.sleep(float(pause))
                 if limit == ("kill",) and item.name == f"{int(count) - 1}.jpg":
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -80,9 +80,8 @@ def classify(
         stdin_image=stdin_image,
     )  # fmt: skip
     known, few = given.known, given.few
-    if (
-        output
-    ):  # what can be resumed must not go by how many there are: last digits depend on the engine and the kernels
+    # what can be resumed must not go by how many there are: last digits depend on the engine and the kernels
+    if output:
         known, few, compile = None, None, "off" if compile == "auto" else compile
     classifier = run.load(
         model, download, quiet, device=device, dtype=dtype, engine=engine, pictures=known, batch=batch, topk=topk,

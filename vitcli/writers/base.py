@@ -16,7 +16,7 @@ import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -110,10 +110,6 @@ class Output(ABC):
             if self.skipped % SKIPS == 0:
                 self.flush()
         return needed
-
-    def todo(self, inputs: Iterable[Input]) -> Iterator[Input]:
-        """The inputs that are wanted."""
-        return filter(self.wanted, inputs)
 
     def write(self, result: Result) -> None:
         """Take one result."""
