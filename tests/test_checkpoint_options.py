@@ -120,7 +120,7 @@ def test_a_file_that_holds_no_labels_is_wrong_usage(tmp_path: Path, name: str, t
 def test_both_engines_take_another_size(tiny: Path) -> None:
     def logits(engine: Any, size: int) -> np.ndarray:
         classifier = vitcli.load(tiny, engine=engine, image_size=size)
-        return classifier.logits(classifier.preprocess.resized(noise(0))[None])
+        return classifier.logits(classifier.prepare(noise(0))[None])
 
     np.testing.assert_allclose(logits("numpy", 64), logits("torch", 64), atol=1e-5)
     assert np.abs(logits("numpy", 64) - logits("numpy", 32)).max() > 1e-2

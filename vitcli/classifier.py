@@ -1,6 +1,6 @@
 """`Classifier`: a network with the preprocessing and the labels it was trained with. `load` makes one.
 
-picture -> preprocess -> uint8 [s s 3] -> batch [b s s 3] -> logits [b k] -> Prediction
+picture -> prepare -> uint8 [s s 3] -> batch [b s s 3] -> logits [b k] -> Prediction
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from vitcli.sources import Given, taken
 from vitcli.version import __version__
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from vitcli.labels import Labels
     from vitcli.pictures.preprocess import Preprocess
 
@@ -61,6 +63,10 @@ class Classifier:
     def labels(self) -> Labels:
         """The classes, by index."""
         return self.checkpoint.labels
+
+    def prepare(self, picture: Image.Image) -> Pixels:
+        """Upright RGB picture -> uint8 [s s 3], what `logits` takes a batch of. Safe to call from threads."""
+        return self.preprocess.resized(picture)
 
     def logits(self, pixels: Pixels) -> Logits:
         """uint8 [b s s 3] -> float32 [b k]. Raises OutOfMemory when the batch does not fit."""
