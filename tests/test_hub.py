@@ -19,7 +19,7 @@ import pytest
 from tests.hub_server import Hub, git_sha1, sha256
 from vitcli import hub as vit_hub
 from vitcli.errors import HubError, NotDownloaded, NotFound
-from vitcli.hub import catalog
+from vitcli.hub import catalog, client
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB; nothing here reads them as tensors
 FILES = {
@@ -146,7 +146,7 @@ def test_an_index_cannot_name_files_outside_its_folder(here: Hub) -> None:
         here.add(f"acme/evil{number}", {"config.json": b"{}", "model.safetensors.index.json": index, name: b"evil"})
     for result in downloads(here, *(f"acme/evil{number}" for number in range(len(evil)))):
         assert result["error"] == "Corrupt"
-        assert "leave the folder" in result["message"]
+        assert "outside its folder" in result["message"]
     assert {r.path.rsplit("/", 1)[1] for r in here.downloads()} == {"config.json", "model.safetensors.index.json"}
 
 
@@ -486,11 +486,11 @@ def test_too_little_space_is_said_before_anything_is_fetched(here: Hub) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_every_way_of_a_full_disk_is_the_same_sentence(number: int) -> None:
     model = catalog.Model("acme/tiny")
-    assert "No room" in str(vit_hub._explained(OSError(number, os.strerror(number)), model))
+    assert "No room" in str(client._explained(OSError(number, os.strerror(number)), model))
 
 
 def test_an_error_nobody_thought_of_is_still_one_of_ours() -> None:
-    error = vit_hub._explained(RuntimeError("gears\njammed"), catalog.Model("acme/tiny"))
+    error = client._explained(RuntimeError("gears\njammed"), catalog.Model("acme/tiny"))
     assert type(error) is HubError
     assert str(error) == "acme/tiny could not be fetched: gears"
 

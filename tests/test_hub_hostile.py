@@ -25,7 +25,8 @@ from vitcli.errors import Corrupt, Unreachable
 from vitcli.hub import guard
 
 EVIL = b"the bytes of somebody else"
-SOON = "from vitcli import hub; hub.LISTING_TIME = hub.FILE_TIME = 1.0\n"  # deadlines that a test can wait for
+# deadlines that a test can wait for
+SOON = "from vitcli.hub import client; client.LISTING_TIME = client.FILE_TIME = 1.0\n"
 
 
 def victim(hub: Hub) -> Path:

@@ -20,8 +20,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from vitcli.errors import PictureError
-from vitcli.pictures import images
-from vitcli.pictures.images import load, settle_pillow, upright
+from vitcli.pictures import colour
+from vitcli.pictures.images import Picture, load, settle_pillow, upright
 
 
 def gradient(width: int = 96, height: int = 64) -> Image.Image:
@@ -50,7 +50,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra: by
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-def pixels(picture: images.Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def pixels(picture: Picture) -> np.ndarray[Any, np.dtype[np.uint8]]:
     assert picture.image.mode == "RGB"
     return np.asarray(picture.image)
 
@@ -402,7 +402,7 @@ def test_whatever_a_decoder_raises_is_explained(
 
     data = encoded(PLAIN, "PNG")
     monkeypatch.setattr(Image.Image, "getexif", lambda _: {})
-    monkeypatch.setattr(images, "_rgb", fail)
+    monkeypatch.setattr(colour, "rgb", fail)
     assert reason(data) == expected
 
 
@@ -410,7 +410,7 @@ def test_an_interruption_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images, "_rgb", interrupt)
+    monkeypatch.setattr(colour, "rgb", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(encoded(PLAIN, "PNG"))
 

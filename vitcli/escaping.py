@@ -42,6 +42,11 @@ def short(text: str, most: int = 120) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an error of another library says, in one line; its name where it says nothing."""
+    return short((str(error).strip().splitlines() or [type(error).__name__])[0], most)
+
+
 def listed(names: list[str], most: int = 6) -> str:
     """`a, b, c and 41 more`: a list that fits in a sentence."""
     shown = ", ".join(map(short, names[:most]))

@@ -28,6 +28,7 @@ from vitcli.checkpoints.settings import Settings, default_of, scored
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, UsageError
 from vitcli.escaping import listed
+from vitcli.hub.repository import WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
@@ -38,9 +39,6 @@ SMALL = 2**16  # elements: tensors below this are checked for NaN on every load,
 IMAGENET_21K = (21841, 21843)
 
 ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
-
-# In the order transformers prefers them.
-HUB_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +216,7 @@ def _weights_of(path: Path) -> Path:
     if not path.is_dir():
         what = "neither a file nor a folder" if path.exists() else "no such file or folder"
         raise CheckpointError(f"{path}: {what}.")
-    for name in HUB_FILES:
+    for name in WEIGHTS:
         if (path / name).is_file():
             return path / name
     try:

@@ -23,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli.errors import CheckpointError, MissingExtra, NotWeights
-from vitcli.escaping import listed, short
+from vitcli.escaping import first_line, listed, short
+from vitcli.hub.repository import weight_map
+from vitcli.impostors import impostor
 
 if TYPE_CHECKING:
     import zipfile  # imported where archives are read: most checkpoints are none
@@ -128,9 +130,10 @@ def refuse_impostors(path: Path) -> None:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
     if not start:
         raise NotWeights(f"{path}: the file is empty. Download it again.")
-    if start.startswith(b"version https://git-lfs"):
-        raise NotWeights(f"{path}: a git-lfs pointer, not the weights it stands for. Run `git lfs pull` in its folder.")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    what = impostor(start)
+    if what == "a git-lfs pointer":
+        raise NotWeights(f"{path}: {what}, not the weights it stands for. Run `git lfs pull` in its folder.")
+    if what or start.lstrip().startswith(b"<?xml"):
         raise NotWeights(f"{path}: a web page, not weights. Download the file itself, not the page about it.")
 
 
@@ -256,7 +259,7 @@ def read_npz(path: Path) -> Contents:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged archive can raise anything, and so can each way of compressing one
-        raise NotWeights(f"{path}: not a sound .npz archive ({_first_line(error)}). Download it again.") from error
+        raise NotWeights(f"{path}: not a sound .npz archive ({first_line(error)}). Download it again.") from error
     return Contents(tensors)
 
 
@@ -285,7 +288,7 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
                 array = np.lib.format.read_array(file, allow_pickle=False)
         except Exception as error:
             raise NotWeights(
-                f"{path}: {short(name)} is damaged ({_first_line(error)}). Download the file again."
+                f"{path}: {short(name)} is damaged ({first_line(error)}). Download the file again."
             ) from error
         return as_float32(array.view("<u2") if bits else array, bits=bits)
 
@@ -402,20 +405,10 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
     """
     refuse_impostors(path)
     try:
-        if path.stat().st_size > MAX_HEADER:
-            raise ValueError("it is too large")
-        index = json.loads(path.read_bytes())
-        weight_map = index["weight_map"]
-        sound = isinstance(weight_map, dict) and all(isinstance(v, str) for v in weight_map.values())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotWeights(f"{path}: not an index of shards. Download it again.") from error
-    if not sound or not weight_map:
-        raise NotWeights(f"{path}: not an index of shards. Download it again.")
-    names = sorted(set(weight_map.values()))
-    for name in names:
-        # a shard lies beside its index: anything else would let a download read other files
-        if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise NotWeights(f"{path}: names a shard outside its folder ({short(name)}).")
+        shards = weight_map(path)
+    except (OSError, ValueError) as error:
+        raise NotWeights(f"{path}: not an index of shards ({error}). Download it again.") from None
+    names = sorted(set(shards.values()))
     files = tuple(path.parent / name for name in names)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
@@ -431,13 +424,9 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
         tensors.update(contents.tensors)
         remarks.extend(contents.remarks)
         maps.extend(contents.maps)
-    if lost := sorted(weight_map.keys() - tensors.keys()):
+    if lost := sorted(shards.keys() - tensors.keys()):
         raise NotWeights(f"{path}: no shard holds {listed(lost)}. Download the shards again.")
     return Contents(tensors, tuple(remarks), tuple(maps)), files
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
 
 
 # How weights of other frameworks begin and at which byte, what their files end in, and what to say of them.

@@ -70,6 +70,7 @@ def record(name: str, checkpoint: Checkpoint, check: bool) -> dict[str, Any]:
 
     from vitcli import hub
     from vitcli.checkpoints import ZERO_HEAD
+    from vitcli.hub.guard import SHA256
 
     config, warnings = checkpoint.config, list(checkpoint.warnings)
     if check:
@@ -83,7 +84,7 @@ def record(name: str, checkpoint: Checkpoint, check: bool) -> dict[str, Any]:
         warnings.append(ZERO_HEAD)
     origin = hub.origin(checkpoint.files[0])
     stated = hub.blob_name(checkpoint.files[0]) if len(checkpoint.files) == 1 else None
-    stated = stated if stated and hub.SHA256.fullmatch(stated) else None
+    stated = stated if stated and SHA256.fullmatch(stated) else None
     sha256 = checkpoint.sha256() if check else None
     if damaged := bool(sha256 and stated and sha256 != stated):
         warnings.append("the weights are not what the hub says they are: fetch them again with vit download-weights")

@@ -15,38 +15,18 @@ a branch never leads to a snapshot that is half there.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable, UsageError
-from vitcli.escaping import listed, short
-from vitcli.hub import catalog, guard
-from vitcli.hub.guard import COMMIT as COMMIT
-from vitcli.hub.guard import SHA1 as SHA1
-from vitcli.hub.guard import SHA256 as SHA256
-from vitcli.version import __version__
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
-
-SETTINGS = ("config.json", "preprocessor_config.json")
-# The first of these that a repository has is what is fetched; an index names the shards that belong to it.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-
-CHUNK = 1 << 20  # bytes read at once
-LARGEST_INDEX = 64 << 20  # bytes of JSON that are parsed
-LARGEST_LISTING = 32 << 20  # bytes of what the hub says of a repository: 100,000 files
-LARGEST_UNANNOUNCED = 8 << 30  # bytes of a file of which the hub gives no size
-LISTING_TIME = 45.0  # seconds for the whole listing, with redirects and retries
-FILE_TIME = 300.0  # seconds for a file, and more for what arrives:
-SLOWEST = 4096.0  # bytes a second
-LONGEST_NAME = 255  # bytes of a file's name, which is what file systems take
+from vitcli.errors import Corrupt, HubError, NotDownloaded, NotFound, UsageError
+from vitcli.escaping import listed
+from vitcli.hub import catalog
+from vitcli.hub.client import Expected, ask, cache, command, connected, fetch, offline, page
+from vitcli.hub.guard import COMMIT, SHA1, SHA256
+from vitcli.hub.repository import LARGEST_INDEX, SETTINGS, WEIGHTS, weight_map
+from vitcli.impostors import impostor
 
 
 @dataclass(frozen=True)
@@ -70,22 +50,6 @@ class Snapshot:
     files: tuple[File, ...]
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the hub says of a file; None where it does not say."""
-
-    size: int | None = None
-    digest: str | None = None  # SHA-256 of the file, or git's SHA-1
-
-
-def cache() -> Path:
-    """The folder of the hub's cache, chosen by the same variables as the client's."""
-    environ = os.environ
-    home = environ.get("HF_HOME", os.path.join(environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))  # noqa: PTH118
-    hub = os.path.join(_expanded(home), "hub")  # noqa: PTH118
-    return Path(_expanded(environ.get("HF_HUB_CACHE", environ.get("HUGGINGFACE_HUB_CACHE", hub))))
-
-
 def locate(repository: str, revision: str | None = None) -> Path:
     """The folder of a model in the cache, found without the network.
 
@@ -99,10 +63,10 @@ def locate(repository: str, revision: str | None = None) -> Path:
     if model.size is None:  # not in the catalog: perhaps a path that was mistyped
         raise NotDownloaded(
             f"{repository} is neither a file or folder nor a model in the cache ({cache()}). "
-            f"If it is on the hub, fetch it with: {_command(model)}"
+            f"If it is on the hub, fetch it with: {command(model)}"
         )
     raise NotDownloaded(
-        f"The weights of {model.repository} are not in the cache ({cache()}). Fetch them, once, with: {_command(model)}"
+        f"The weights of {model.repository} are not in the cache ({cache()}). Fetch them, once, with: {command(model)}"
     )
 
 
@@ -153,7 +117,7 @@ def download(
         locate(model.repository, model.revision)
     folder = None if force else _snapshot(model)
     wrong: set[str] = set()
-    if folder is not None and (check or _offline() or _complete(folder)) and _weights(folder):
+    if folder is not None and (check or offline() or _complete(folder)) and _weights(folder):
         try:
             files = _checked(model, folder)
             wrong = {name for name, file in files.items() if file is None}
@@ -166,42 +130,41 @@ def download(
     if wrong and check:
         raise Corrupt(
             f"{' and '.join(sorted(wrong))} in {folder}: the bytes are not what the hub says they are. "
-            f"Fetch again with: {_command(model)}"
+            f"Fetch again with: {command(model)}"
         )
-    if _offline():
+    if offline():
         state = "were wrong, and deleted" if wrong else "are to be fetched again" if force else "are not in the cache"
         raise NotDownloaded(
             f"The weights of {model.repository} {state} ({cache()}), and HF_HUB_OFFLINE forbids fetching. "
-            f"Unset it and run: {_command(model)}"
+            f"Unset it and run: {command(model)}"
         )
-    with _client(model, progress):
+    with connected(model, progress):
         snapshot = _fetch(model, force)
     return replace(snapshot, files=tuple(replace(f, replaced=f.replaced or f.name in wrong) for f in snapshot.files))
 
 
 def _fetch(model: catalog.Model, force: bool) -> Snapshot:
     """Ask the hub what there is, then fetch and verify file after file."""
-    info = _ask(model, model.revision or "main")
-    commit, listing = str(info.sha), _listing(info)
+    commit, listing = ask(model, model.revision or "main")
     folder = _home(model) / "snapshots" / commit
     weights = next((name for name in WEIGHTS if name in listing), None)
     if weights is None:
-        raise NotFound(f"{_page(model)} holds no weights that vit can read: none of {', '.join(WEIGHTS)}.")
+        raise NotFound(f"{page(model)} holds no weights that vit can read: none of {', '.join(WEIGHTS)}.")
 
-    def fetch(names: Iterable[str]) -> list[File]:
+    def fetched(names: Iterable[str]) -> list[File]:
         names = list(names)
         if missing := [name for name in names if name not in listing]:
-            raise NotFound(f"{_page(model)} lacks {listed(missing)}, which its {weights} names.")
+            raise NotFound(f"{page(model)} lacks {listed(missing)}, which its {weights} names.")
         for name in names:
             if name.endswith(".json") and (listing[name].size or 0) > LARGEST_INDEX:
-                raise Corrupt(f"{name} of {_page(model)} is too large for what it is: over {LARGEST_INDEX >> 20} MiB.")
+                raise Corrupt(f"{name} of {page(model)} is too large for what it is: over {LARGEST_INDEX >> 20} MiB.")
         _room(model, [listing[name] for name in names if force or not (folder / name).exists()])
         return [_fetch_file(model, commit, name, listing[name], force) for name in names]
 
     settings = [name for name in SETTINGS if name in listing]
-    files = fetch([*settings, weights])
+    files = fetched([*settings, weights])
     if weights.endswith(".index.json"):
-        files += fetch(_shards(folder / weights))
+        files += fetched(_shards(folder / weights))
 
     for name in set(SETTINGS) - set(settings):  # noted as the client notes it, so that the next run need not ask
         absent = _home(model) / ".no_exist" / commit / name
@@ -214,29 +177,9 @@ def _fetch(model: catalog.Model, force: bool) -> Snapshot:
 
 def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected, force: bool) -> File:
     """One file, verified. What lay in the cache and is wrong is replaced; what comes wrong is not kept: Corrupt."""
-    from huggingface_hub import hf_hub_download
-
     blob = _home(model) / "blobs" / str(expected.digest)
     kept = not force and ((_home(model) / "snapshots" / commit / name).exists() or blob.exists())
-    unannounced = LARGEST_INDEX if name.endswith(".json") else LARGEST_UNANNOUNCED
-    watch = guard.Guard(
-        f"{name} of {model.repository}", unannounced if expected.size is None else expected.size, FILE_TIME,
-        SLOWEST, commit, expected.digest, expected.size,
-    )  # fmt: skip
-    path = Path(
-        watch.run(
-            lambda: hf_hub_download(
-                model.repository,
-                name,
-                revision=commit,
-                cache_dir=cache(),
-                endpoint=_endpoint(),
-                force_download=force,
-                library_name="vitcli",
-                library_version=__version__,
-            )
-        )
-    )
+    path = fetch(model, commit, name, expected, force)
     try:
         return _verify(path, name, expected, fetched=not kept)
     except Corrupt:
@@ -244,44 +187,6 @@ def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected
         if not kept or blob.exists():
             raise
     return replace(_fetch_file(model, commit, name, expected, force), replaced=True)
-
-
-def _ask(model: catalog.Model, revision: str) -> ModelInfo:
-    """What the hub says of a repository at a revision: commit, and the name, size and hash of every file."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=_endpoint(), library_name="vitcli", library_version=__version__)
-    # without one the client would wait for ever on a server that accepts and then says nothing
-    timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or 10)
-    watch = guard.Guard(f"What {_endpoint()} says of {model.repository}", LARGEST_LISTING, LISTING_TIME)
-    try:
-        info = watch.run(
-            lambda: api.model_info(model.repository, revision=revision, files_metadata=True, timeout=timeout)
-        )
-    except (TypeError, KeyError, AttributeError):  # JSON, but not what a hub says
-        info = None
-    if info is None or not COMMIT.fullmatch(str(info.sha)):
-        raise Unreachable(f"{_endpoint()} does not answer as a hub does: it names no commit. Is HF_ENDPOINT right?")
-    if COMMIT.fullmatch(revision) and info.sha != revision:
-        raise Corrupt(f"{_page(model)}: the server answers with another commit than was asked for.")
-    return info
-
-
-def _listing(info: ModelInfo) -> dict[str, Expected]:
-    """Name of every file -> what it must be. Raises Unreachable for sizes and hashes that are none."""
-    listing = {}
-    for file in info.siblings or ():
-        size, digest = (file.lfs.size, file.lfs.sha256) if file.lfs else (file.size, file.blob_id)
-        pattern = SHA256 if file.lfs else SHA1
-        sized = size is None or (type(size) is int and size >= 0)
-        hashed = digest is None or (isinstance(digest, str) and pattern.fullmatch(digest))
-        if not (isinstance(file.rfilename, str) and sized and hashed):
-            raise Unreachable(
-                f"{_endpoint()} does not answer as a hub does: it gives {short(str(file.rfilename))} "
-                "a size or a hash that is none. Is HF_ENDPOINT right?"
-            )
-        listing[file.rfilename] = Expected(size, digest)
-    return listing
 
 
 def _model(name: str, revision: str | None) -> catalog.Model:
@@ -293,27 +198,6 @@ def _model(name: str, revision: str | None) -> catalog.Model:
             f"No model is called {name}. {hint}`vit models` lists the names; others are org/name[@revision]."
         )
     return model
-
-
-def _command(model: catalog.Model) -> str:
-    return f"vit download-weights {model.address}"
-
-
-def _endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
-def _page(model: catalog.Model) -> str:
-    return f"{_endpoint()}/{model.repository}" + (f" at {model.revision}" if model.revision else "")
-
-
-def _offline() -> bool:
-    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return value.upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _expanded(path: str) -> str:
-    return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _home(model: catalog.Model) -> Path:
@@ -359,25 +243,18 @@ def _complete(folder: Path) -> bool:
 def _shards(index: Path) -> tuple[str, ...]:
     """The files that an index names. Raises Corrupt."""
     try:
-        if index.stat().st_size > LARGEST_INDEX:
-            raise ValueError("too large")
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        if not names or any(PurePosixPath(n).name != n or n in ("", ".", "..") or "\\" in n for n in names):
-            raise ValueError("file names that leave the folder")
-        if any(not n.isprintable() or len(n.encode()) > LONGEST_NAME for n in names):
-            raise ValueError("file names that no repository has")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Corrupt(f"{index} is not an index of weights ({error}).") from None
-    return tuple(names)
+        return tuple(sorted(set(weight_map(index).values())))
+    except ValueError as error:
+        raise Corrupt(f"{index} is not an index of weights: {error}.") from None
 
 
 def _checked(model: catalog.Model, folder: Path) -> dict[str, File | None]:
     """Every file of a snapshot that matters; None for one whose bytes are wrong."""
     names = [*(name for name in SETTINGS if (folder / name).is_file()), *_weights(folder)]
     expected = {name: Expected(digest=blob_name(folder / name)) for name in names}
-    if any(e.digest is None for e in expected.values()) and not _offline():
-        with _client(model, progress=False):  # a cache of copies instead of links: only the hub knows
-            expected = _listing(_ask(model, folder.name))
+    if any(e.digest is None for e in expected.values()) and not offline():
+        with connected(model, progress=False):  # a cache of copies instead of links: only the hub knows
+            _, expected = ask(model, folder.name)
 
     def checked(name: str) -> File | None:
         try:
@@ -399,38 +276,30 @@ def _verify(path: Path, name: str, expected: Expected, fetched: bool = False) ->
     import hashlib
 
     size = path.stat().st_size
-    digest = expected.digest or ""
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
         head = file.read(512)
         file.seek(0)
-        while chunk := file.read(CHUNK):
-            sha256.update(chunk)
-            if SHA1.fullmatch(digest):
-                sha1.update(chunk)
-    if what := _impostor(head):
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        actual: str | None = None
+        if SHA256.fullmatch(expected.digest or ""):
+            actual = sha256
+        elif SHA1.fullmatch(expected.digest or ""):
+            file.seek(0)
+            blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            actual = hashlib.file_digest(file, lambda: blob).hexdigest()
+    if what := impostor(head):
         raise Corrupt(f"The hub sent {what} in place of {name}; it was not kept. Is HF_ENDPOINT right?")
     if expected.size is not None and size != expected.size:
         raise Corrupt(
             f"{name} came with {size:,} bytes where the hub says {expected.size:,}; it was not kept. "
             "Try again; if it comes back, the server or a proxy changes files."
         )
-    actual = {40: sha1.hexdigest(), 64: sha256.hexdigest()}.get(len(digest))
-    if actual is not None and actual != digest:
+    if actual is not None and actual != expected.digest:
         raise Corrupt(
-            f"{name} came with hash {actual} where the hub says {digest}; it was not kept. "
+            f"{name} came with hash {actual} where the hub says {expected.digest}; it was not kept. "
             "Try again; if it comes back, the server or a proxy changes files."
         )
-    return File(name, size, sha256.hexdigest(), verified=actual is not None, fetched=fetched)
-
-
-def _impostor(head: bytes) -> str | None:
-    """What begins like this, if it is one of the two things that are found in place of weights and settings."""
-    if head.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer"
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    return None
+    return File(name, size, sha256, verified=actual is not None, fetched=fetched)
 
 
 def _remove(path: Path) -> None:
@@ -463,138 +332,3 @@ def _write(path: Path, text: str) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     draft.write_text(text)
     draft.replace(path)
-
-
-@contextmanager
-def _client(model: catalog.Model, progress: bool) -> Iterator[None]:
-    """Keep the client quiet but for its progress bar, and turn whatever it raises into one of our sentences."""
-    import logging
-    import warnings
-
-    import huggingface_hub.file_download
-    import huggingface_hub.hf_api  # noqa: F401  (each sets the level of the logger when it is imported)
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    logger = logging.getLogger("huggingface_hub")
-    level, bars = logger.level, not are_progress_bars_disabled()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if not os.environ.get("HF_HUB_VERBOSITY") and not os.environ.get("HF_DEBUG"):
-                logger.setLevel(logging.ERROR)  # it logs every retry
-            if bars and not progress:
-                disable_progress_bars()
-            with guard.installed():
-                yield
-    except HubError:
-        raise
-    except Exception as error:  # the client lets through what its own dependencies raise, and changes them: httpx, ...
-        raise _explained(error, model) from error
-    finally:
-        logger.setLevel(level)
-        if bars and not progress:
-            enable_progress_bars()
-
-
-def _explained(error: Exception, model: catalog.Model) -> HubError:
-    """Our error for one of the client's: what happened, and what to do next."""
-    import traceback
-
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    found = next(filter(None, (_unwritable(e, model) for e in chain)), None)
-    if found is None and any("xet" in frame.name for frame in traceback.extract_tb(error.__traceback__)):
-        found = Unreachable(
-            f"The storage behind {_endpoint()} does not deliver {model.repository} ({_first_line(error)}). "
-            "Try again, or go round it with HF_HUB_DISABLE_XET=1."
-        )
-    found = found or next(filter(None, (_translated(e, model) for e in chain)), None)
-    return found or HubError(f"{model.repository} could not be fetched: {_first_line(error)}")
-
-
-def _unwritable(error: BaseException, model: catalog.Model) -> HubError | None:
-    """Our error for a disk that is full or a folder that is not to be written."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return HubError(
-            f"No room is left in {cache()} for {model.repository}: nothing unfinished was kept. "
-            "Free some space, or set HF_HOME to a folder that has it."
-        )
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return HubError(
-            f"Cannot write to the cache {cache()} ({os.strerror(number)}). Set HF_HOME to a folder you may write."
-        )
-    return None
-
-
-def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
-    """Our error for one link of a chain of causes; None where a deeper one says more."""
-    from huggingface_hub import errors
-
-    token = "the token in use does not open it" if _has_token() else "set HF_TOKEN to a token that may read it"
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return NotDownloaded(f"HF_HUB_OFFLINE forbids fetching {model.repository}. Unset it and run: {_command(model)}")
-    if isinstance(error, errors.GatedRepoError):
-        return Denied(f"{_page(model)} is gated: accept its conditions there, and {token}.")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        near = catalog.close(model.name)
-        hint = f" Did you mean {near}?" if near and near != model.name else ""
-        return NotFound(f"There is no model {_page(model)}, or it is private: {token}.{hint}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return NotFound(f"{_endpoint()}/{model.repository} has no branch, tag or commit {model.revision or 'main'}.")
-    if isinstance(error, errors.HfHubHTTPError):
-        return _refused(error.response.status_code, model, token)
-    if isinstance(error, (errors.LocalEntryNotFoundError, errors.FileMetadataError)) and error.__cause__ is not None:
-        return None
-    if isinstance(error, (errors.FileMetadataError, json.JSONDecodeError)):
-        return Unreachable(
-            f"{_endpoint()} does not answer as a hub does. Is HF_ENDPOINT right, and no login page or proxy between?"
-        )
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return Corrupt(
-            f"A file of {model.repository} came with another size than the hub says; it was not kept. "
-            "Try again; if it comes back, the server or a proxy changes files."
-        )
-    kind = type(error)
-    if kind.__name__ == "ProxyError":
-        return Unreachable(f"The proxy does not let {_endpoint()} through ({_first_line(error)}). Check HTTPS_PROXY.")
-    if kind.__module__.split(".")[0] in ("httpx", "httpx2", "requests") or isinstance(
-        error, (ConnectionError, TimeoutError)
-    ):
-        reason = "no answer in time" if "Timeout" in kind.__name__ else _first_line(error)
-        return Unreachable(
-            f"Cannot fetch from {_endpoint()} ({reason}). Check the network, HTTPS_PROXY and HF_ENDPOINT, "
-            "or give weights that are on disk with --model DIR or VIT_MODEL=DIR."
-        )
-    return None
-
-
-def _refused(status: int, model: catalog.Model, token: str) -> HubError:
-    """Our error for an HTTP status."""
-    if status in (401, 403):
-        return Denied(f"{_page(model)} is not open to you (HTTP {status}): {token}.")
-    if status == 404:
-        return NotFound(f"There is nothing at {_page(model)}. Check the name, and HF_ENDPOINT if you set it.")
-    if status == 429:
-        return Unreachable(f"{_endpoint()} asks for fewer requests (HTTP 429). Wait a little, or set HF_TOKEN.")
-    return Unreachable(f"{_endpoint()} is in trouble (HTTP {status}). Nothing unfinished was kept: try again later.")
-
-
-def _has_token() -> bool:
-    from huggingface_hub import get_token
-
-    try:
-        return get_token() is not None
-    except OSError:  # the file it is kept in cannot be read
-        return False
-
-
-def _first_line(error: BaseException) -> str:
-    return short((str(error).strip().splitlines() or [type(error).__name__])[0], 300)

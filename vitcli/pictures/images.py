@@ -27,10 +27,11 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
-import numpy as np
 from PIL import Image
 
 from vitcli.errors import PictureError, unopened
+from vitcli.impostors import impostor
+from vitcli.pictures import colour, headers
 from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
 from vitcli.pictures.reduced import Box, Reduced
 
@@ -128,9 +129,10 @@ def _recognised(head: bytes) -> Format:
         return form
     if other := recognised(head, OTHERS):
         raise PictureError("unsupported", f"{other.name} files are not among those that vit opens: convert it to PNG.")
-    if head.startswith(b"version https://git-lfs"):
-        raise PictureError("not_a_picture", "It is a git-lfs pointer: fetch the picture itself with `git lfs pull`.")
-    kind = "a web page" if re.match(rb"\s*<(!doctype )?html", head, re.IGNORECASE) else "not a picture"
+    what = impostor(head)
+    if what == "a git-lfs pointer":
+        raise PictureError("not_a_picture", f"It is {what}: fetch the picture itself with `git lfs pull`.")
+    kind = what or "not a picture"
     raise PictureError("not_a_picture", f"Its contents are {kind}, whatever its name: look into it, or leave it out.")
 
 
@@ -148,9 +150,8 @@ def _opened_by(form: Format, file: IO[bytes], max_pixels: int) -> Image.Image:
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
     # These two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
-    claimed = {"WEBP": _webp_size, "JXL": _jxl_size}.get(form.name)
     with _explained(form.name, file):
-        if claimed and (size := claimed(file)):
+        if size := headers.claimed_size(form.name, file):
             _check_pixels(size, max_pixels)
         file.seek(0)
         # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
@@ -225,7 +226,7 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
         size = image.size
     else:
         turned = _orientation(image)
-    rgb = _rgb(image, notes)
+    rgb = colour.rgb(image, notes)
     if turned in _UPRIGHT:
         notes.append("rotated")
         if image.format not in ("TIFF", "HEIF"):
@@ -256,67 +257,6 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Any mode -> RGB."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _from_deep_grey(image, notes)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            return rgba.convert("RGB")
-        notes.append("alpha on white")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=alpha)
-        return white
-    if image.mode == "RGB":
-        return image
-    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        notes.append(f"{image.mode} converted")
-    if image.mode == "LAB":
-        from PIL import ImageCms  # not in every build, and Pillow converts LAB no other way
-
-        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        converted = ImageCms.applyTransform(image, to_srgb)
-        assert converted is not None
-        return converted
-    return image.convert("RGB")
-
-
-def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
-    """16-bit, 32-bit or float grey -> RGB, from black at the bottom of its range to white at the top.
-
-    The range is the file's own where the format fixes it (16-bit PNG, TIFF and PGM: 0 to 65535; 12-bit TIFF: 0 to
-    4095), so that a dark picture stays dark. 32-bit integers and floats have no agreed range: theirs is the smallest
-    of 0 to 1 (floats only), 0 to 255 and 0 to 65535 that holds every pixel, else from the darkest pixel to the
-    brightest. Raises PictureError where a pixel is not finite.
-    """
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
-    sixteen = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
-    tags = getattr(image, "tag_v2", {})
-    if sixteen:
-        black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0  # 258: BitsPerSample
-    else:
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        black, white = next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
-    grey = np.empty(values.shape, np.uint8)
-    rows = max(1, 2**20 // values.shape[1])  # a million pixels at a time: float64 takes eight bytes
-    for top in range(0, len(values), rows):
-        part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
-        grey[top : top + rows] = np.rint(part)
-    if tags.get(262) == 0:  # PhotometricInterpretation: zero is white, which Pillow heeds up to 8 bits
-        grey = 255 - grey
-    clear = image.info.get("transparency")
-    if isinstance(clear, int) and (values == clear).any():  # a PNG may name one grey as transparent
-        grey[values == clear] = 255
-        notes.append("alpha on white")
-    notes.append("16-bit scaled" if sixteen else "float scaled" if image.mode == "F" else "32-bit scaled")
-    return Image.fromarray(grey).convert("RGB")
-
-
 @contextmanager
 def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator[None]:
     """Whatever a decoder raises -> PictureError. They raise nearly everything, as damaged files take them anywhere."""
@@ -338,95 +278,10 @@ def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator
 
 def _damaged(error: BaseException, name: str, file: IO[bytes] | None) -> PictureError:
     said = " ".join(str(error).split())[:100]
+    ends = isinstance(error, (EOFError, struct.error)) or "truncated" in said.lower()
     if isinstance(error, ValueError) and ("MAX_TEXT" in said or "too large" in said.lower()):
         return PictureError("too_large", "It holds a text or colour profile that inflates past Pillow's limit.")
-    if isinstance(error, (EOFError, struct.error)) or "truncated" in said.lower() or (file and _cut_short(name, file)):
+    if ends or (file and headers.cut_short(name, file)):
         return PictureError("truncated", f"The {name} data ends too early: copy or download it again.")
     what = type(error).__name__ + (f": {said}" if said else "")
     return PictureError("corrupt", f"The {name} data is damaged ({what}).")
-
-
-def _cut_short(name: str, file: IO[bytes]) -> bool:
-    """Whether a file that failed to decode is shorter than it says: not every decoder tells."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 4096))
-    tail = file.read().rstrip(b"\0")
-    file.seek(0)
-    head = file.read(16).ljust(16, b"\0")
-    if name == "PNG":
-        return not tail.endswith(b"IEND\xaeB`\x82")
-    if name == "GIF":
-        return not tail.endswith(b";")
-    if name == "WEBP":
-        return int.from_bytes(head[4:8], "little") + 8 > size
-    if name == "TIFF":  # the directory, often at the end: where it begins, and how many entries of 12 bytes it has
-        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-        if b"+" in head[2:4]:  # BigTIFF
-            return int.from_bytes(head[8:16], order) + 8 > size
-        start = int.from_bytes(head[4:8], order)
-        file.seek(start)
-        return start + 2 + 12 * int.from_bytes(file.read(2), order) + 4 > size
-    if name in ("AVIF", "HEIF", "JXL"):
-        return any(end > size for _, _, end in _boxes(file, size))
-    return False
-
-
-def _boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start of the contents and end of each box of an ISO media file of `size` bytes."""
-    start = 0
-    while start + 8 <= size:
-        file.seek(start)
-        head = file.read(16).ljust(16, b"\0")
-        length, contents = int.from_bytes(head[:4], "big"), 8
-        if length == 1:  # a 64-bit length follows
-            length, contents = int.from_bytes(head[8:16], "big"), 16
-        elif length == 0:  # up to the end of the file
-            length = size - start
-        if length < contents:
-            return
-        yield head[4:8], start + contents, start + length
-        start += length
-
-
-def _webp_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height that a WebP's header claims (RFC 9649), None where it has none."""
-    file.seek(0)
-    head = file.read(30)
-    if len(head) == 30 and head[12:16] == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if len(head) == 30 and head[12:16] == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if len(head) == 30 and head[12:16] == b"VP8 ":
-        width, height = struct.unpack("<HH", head[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return None
-
-
-def _jxl_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height that a JPEG XL's header claims (ISO 18181-1, SizeHeader), None where it has none."""
-    start = 0
-    file.seek(0)
-    if file.read(2) != b"\xff\x0a":
-        parts = {
-            kind: where for kind, where, _ in _boxes(file, file.seek(0, os.SEEK_END)) if kind in (b"jxlc", b"jxlp")
-        }
-        if not parts:
-            return None
-        start = parts.get(b"jxlc") or parts[b"jxlp"] + 4  # a partial stream counts its parts first
-    file.seek(start + 2)
-    bits = int.from_bytes(file.read(16), "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & (1 << count) - 1, bits >> count
-        return value
-
-    small = take(1)
-
-    def side() -> int:
-        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    height = side()
-    across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[take(3)]
-    return (height * across // down if down else side()), height

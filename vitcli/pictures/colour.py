@@ -1,0 +1,71 @@
+"""Any mode of picture -> 8-bit RGB: alpha over white, deep grey scaled and never clipped, everything else converted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from vitcli.errors import PictureError
+
+
+def rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Any mode -> RGB."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return _from_deep_grey(image, notes)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return rgba.convert("RGB")
+        notes.append("alpha on white")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=alpha)
+        return white
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        notes.append(f"{image.mode} converted")
+    if image.mode == "LAB":
+        from PIL import ImageCms  # not in every build, and Pillow converts LAB no other way
+
+        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+        converted = ImageCms.applyTransform(image, to_srgb)
+        assert converted is not None
+        return converted
+    return image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
+    """16-bit, 32-bit or float grey -> RGB, from black at the bottom of its range to white at the top.
+
+    The range is the file's own where the format fixes it (16-bit PNG, TIFF and PGM: 0 to 65535; 12-bit TIFF: 0 to
+    4095), so that a dark picture stays dark. 32-bit integers and floats have no agreed range: theirs is the smallest
+    of 0 to 1 (floats only), 0 to 255 and 0 to 65535 that holds every pixel, else from the darkest pixel to the
+    brightest. Raises PictureError where a pixel is not finite.
+    """
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
+    sixteen = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
+    tags = getattr(image, "tag_v2", {})
+    if sixteen:
+        black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0  # 258: BitsPerSample
+    else:
+        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        black, white = next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, 2**20 // values.shape[1])  # a million pixels at a time: float64 takes eight bytes
+    for top in range(0, len(values), rows):
+        part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
+        grey[top : top + rows] = np.rint(part)
+    if tags.get(262) == 0:  # PhotometricInterpretation: zero is white, which Pillow heeds up to 8 bits
+        grey = 255 - grey
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and (values == clear).any():  # a PNG may name one grey as transparent
+        grey[values == clear] = 255
+        notes.append("alpha on white")
+    notes.append("16-bit scaled" if sixteen else "float scaled" if image.mode == "F" else "32-bit scaled")
+    return Image.fromarray(grey).convert("RGB")
