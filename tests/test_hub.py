@@ -259,7 +259,7 @@ def test_a_pointer_or_a_page_in_place_of_weights_is_recognised(here: Hub) -> Non
     results = downloads(here, "acme/pointer", "acme/page")
     assert [result["error"] for result in results] == ["Corrupt", "Corrupt"]
     assert "git-lfs pointer" in results[0]["message"]
-    assert "HTML page" in results[1]["message"]
+    assert "web page" in results[1]["message"]
     for name in ("acme/pointer", "acme/page"):
         with pytest.raises(NotDownloaded):
             vit_hub.locate(name)

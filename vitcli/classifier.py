@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitcli import checkpoints, streaming
 from vitcli.checkpoints import Checkpoint
@@ -139,7 +139,11 @@ def load(
     batch: int | None = None,
     compile: Compile = "auto",
     topk: int = 5,
-    **checkpoint_options: Any,
+    heads: int | None = None,
+    image_size: int | None = None,
+    preprocess: str | Preprocess | None = None,
+    labels: Labels | None = None,
+    pooling: Literal["cls", "mean"] | None = None,
 ) -> Classifier:
     """Load a model by name, folder or file.
 
@@ -147,13 +151,20 @@ def load(
     `device` is auto, cpu, cuda, cuda:N or mps; `dtype` auto, float32, bfloat16 or float16; `pictures` is how many there
     are to classify if that is known, which helps `engine="auto"` and `compile="auto"` (compiling for a card takes a
     minute) to choose; `batch` is how many come at once, which helps a CPU. `topk` is how many labels `stream`
-    gives for a picture. Other options go to `checkpoints.load`.
+    gives for a picture. The others are for what a checkpoint does not say, or says wrongly: `heads` of attention,
+    `image_size` in pixels (positions are resized), `preprocess` (hf, timm, deit, torchvision, hf-deit, or settings),
+    `labels` of the classes, `pooling`: what the head reads.
+
+    On a CPU the torch engine sets torch's number of threads, unless OMP_NUM_THREADS says it, and before torch's first
+    import how long its idle threads look for work (GOMP_SPINCOUNT). Nothing else of the process is changed.
 
     Raises NotDownloaded when the weights are not here (nothing is fetched), CheckpointError when they cannot be used,
     DeviceError when the device is not to be had.
     """
     name, path, revision = resolve(model)
-    checkpoint = checkpoints.load(path, **checkpoint_options)
+    checkpoint = checkpoints.load(
+        path, heads=heads, image_size=image_size, preprocess=preprocess, labels=labels, pooling=pooling
+    )
     network = backend.load(
         checkpoint,
         engine=engine,

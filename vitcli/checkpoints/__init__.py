@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -91,48 +91,39 @@ class Checkpoint:
                 data.madvise(mmap.MADV_DONTNEED)
 
 
-def load(
-    path: Path,
-    *,
-    heads: int | None = None,
-    image_size: int | None = None,
-    preprocess: str | Preprocess | None = None,
-    labels: Labels | None = None,
-    pooling: Literal["cls", "mean"] | None = None,
-) -> Checkpoint:
-    """Read a checkpoint for use.
+class Options(TypedDict, total=False):
+    """What a checkpoint does not say, or says wrongly."""
 
-    `heads` overrides the number of attention heads, `image_size` (pixels) resizes the positions, `preprocess` is a
-    family of `FAMILIES` or settings, `labels` names the classes, `pooling` says how tokens are pooled.
+    heads: int | None  # attention heads
+    image_size: int | None  # pixels; positions are resized
+    preprocess: str | Preprocess | None  # a family of `FAMILIES`, or settings
+    labels: Labels | None  # names of the classes
+    pooling: Literal["cls", "mean"] | None  # what the head reads
+
+
+def load(path: Path, **options: Unpack[Options]) -> Checkpoint:
+    """Read a checkpoint for use.
 
     Raises NotWeights for what is not a checkpoint, LayoutError for tensors missing, left over or misshapen,
     CheckpointError for anything else about the files, UsageError for options that do not fit the network.
     Small tensors are checked for NaN here, all of them by `not_finite()`.
     """
-    return _open(path, heads, image_size, preprocess, labels, pooling, whole=True)
+    return _open(path, whole=True, **options)
 
 
-def peek(
+def peek(path: Path, **options: Unpack[Options]) -> Checkpoint:
+    """What `load` would give, without reading the weights where the format allows; `tensors` reads them on demand."""
+    return _open(path, whole=False, **options)
+
+
+def _open(
     path: Path,
-    *,
+    whole: bool,
     heads: int | None = None,
     image_size: int | None = None,
     preprocess: str | Preprocess | None = None,
     labels: Labels | None = None,
     pooling: Literal["cls", "mean"] | None = None,
-) -> Checkpoint:
-    """What `load` would give, without reading the weights where the format allows; `tensors` reads them on demand."""
-    return _open(path, heads, image_size, preprocess, labels, pooling, whole=False)
-
-
-def _open(
-    path: Path,
-    heads: int | None,
-    image_size: int | None,
-    preprocess: str | Preprocess | None,
-    labels: Labels | None,
-    pooling: Literal["cls", "mean"] | None,
-    whole: bool,
 ) -> Checkpoint:
     chosen = _weights_of(path)
     if chosen.suffix == ".json":

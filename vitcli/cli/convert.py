@@ -11,17 +11,14 @@ from vitcli import escaping
 from vitcli.cli import console, options
 
 
+@options.grouped
 def convert(
     model: options.ModelArgument,
+    weights: options.LabelledWeights,
     out: Annotated[
         Path,
         typer.Argument(metavar="OUT", help="A folder, or a file ending in .safetensors; the settings go beside it."),
     ],
-    preprocess: options.Preprocess = None,
-    image_size: options.ImageSize = None,
-    heads: options.Heads = None,
-    pooling: options.Pooling = None,
-    labels: options.Labels = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,10 +40,7 @@ def convert(
     from vitcli.checkpoints.convert import convert as rewrite
 
     _, path, _ = hub.resolve(model)
-    chosen = options.checkpoint(
-        preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    )
-    checkpoint = checkpoints.load(path, **chosen)
+    checkpoint = checkpoints.load(path, **weights.given())
     for warning in checkpoint.warnings if not quiet else ():
         console.note(f"{warning}.")
     files = rewrite(checkpoint, out, force=force)

@@ -19,16 +19,13 @@ FIRST = 3  # labels shown
 PROBES = ("norm.weight", "norm.bias", "head.bias")
 
 
+@options.grouped
 def inspect(
     model: options.ModelArgument,
+    weights: options.LabelledWeights,
     check: Annotated[
         bool, typer.Option("--check", help="Read every weight too: its hash, and whether NaN is among them.")
     ] = False,
-    preprocess: options.Preprocess = None,
-    image_size: options.ImageSize = None,
-    heads: options.Heads = None,
-    pooling: options.Pooling = None,
-    labels: options.Labels = None,
     form: options.Format = "table",
 ) -> None:
     """Say what a model is: layout, architecture, preprocessing, labels, and
@@ -46,10 +43,7 @@ def inspect(
     from vitcli import checkpoints, hub
 
     name, path, _ = hub.resolve(model)
-    chosen = options.checkpoint(
-        preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=labels
-    )
-    checkpoint = checkpoints.peek(path, **chosen)
+    checkpoint = checkpoints.peek(path, **weights.given())
     found = record(name, checkpoint, check)
     if form == "json":
         import json

@@ -1,14 +1,22 @@
-"""Option types shared by the commands, so that one option reads and behaves the same everywhere.
+"""Options shared by the commands, so that one option reads and behaves the same everywhere.
 
+A group is a dataclass of options: a command that is `grouped` and has a parameter of that type has all of them.
 Choices are spelled out here, so that help imports none of the tables they come from; tests hold them to those tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:
+    from vitcli import checkpoints, writers
 
 DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
 MOST_WORKERS = 256
@@ -161,28 +169,143 @@ Labels = Annotated[
 ]
 
 
-def workers(given: str) -> int | None:
-    """How many threads decode, None for the default. Raises UsageError for what is not a number."""
-    from vitcli.errors import UsageError
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which model, and what runs it."""
 
-    if given == "auto":
-        return None
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_WORKERS:
-        raise UsageError(f"--workers {given!r} is neither auto nor a number from 1 to {MOST_WORKERS}.")
-    return int(given)
+    model: Model = DEFAULT_MODEL
+    batch: AutoBatch = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    engine: Engine = "auto"
+    compile: Compile = "auto"
+    download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False
 
 
-def checkpoint(
-    *,
-    preprocess: str | None = None,
-    image_size: int | None = None,
-    heads: int | None = None,
-    pooling: str | None = None,
-    labels: Path | None = None,
-) -> dict[str, Any]:
-    """The options above as `checkpoints.load` takes them. Raises UsageError for labels that cannot be read."""
-    from vitcli.labels import Labels
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a checkpoint does not say, or says wrongly, but for its labels."""
 
-    names = None if labels is None else Labels.read(labels)
-    given = dict(preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling, labels=names)
-    return {name: value for name, value in given.items() if value is not None}
+    preprocess: Preprocess = None
+    image_size: ImageSize = None
+    heads: Heads = None
+    pooling: Pooling = None
+
+    def given(self) -> checkpoints.Options:
+        """Those that were given, as `checkpoints.load` takes them."""
+        options: checkpoints.Options = {}
+        if self.preprocess is not None:
+            options["preprocess"] = self.preprocess
+        if self.image_size is not None:
+            options["image_size"] = self.image_size
+        if self.heads is not None:
+            options["heads"] = self.heads
+        if self.pooling is not None:
+            options["pooling"] = self.pooling
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledWeights(Weights):
+    """The same, and the names of the classes."""
+
+    labels: Labels = None
+
+    def given(self) -> checkpoints.Options:
+        """Those that were given. Raises UsageError for labels that cannot be read."""
+        from vitcli.labels import Labels
+
+        options = super().given()
+        if self.labels is not None:
+            options["labels"] = Labels.read(self.labels)
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """How names become inputs, as `sources.inputs` takes it."""
+
+    recursive: Recursive = True
+    hidden: Hidden = False
+    follow_links: FollowLinks = False
+    null: Null = False
+    stdin_image: StdinImage = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How pictures are read."""
+
+    workers: Workers = "auto"
+    decode: Decode = "exact"
+    max_pixels: MaxPixels = None
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads decode, None for the default. Raises UsageError for what is not a number."""
+        from vitcli.errors import UsageError
+
+        if self.workers == "auto":
+            return None
+        if not self.workers.isdecimal() or not 1 <= int(self.workers) <= MOST_WORKERS:
+            raise UsageError(f"--workers {self.workers!r} is neither auto nor a number from 1 to {MOST_WORKERS}.")
+        return int(self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Where results go, how they look there, and runs that are too long to lose."""
+
+    output: Output = None
+    format: RowFormat = None
+    topk: Topk = 5
+    threshold: Threshold = None
+    fields: Fields = None
+    long: Long = False
+    resume: Resume = False
+    retry_failed: RetryFailed = False
+    by_content: ByContent = False
+    force: Force = False
+    failures: Failures = None
+    summary_json: SummaryJson = None
+
+    def options(self) -> writers.Options:
+        """What `writers.open_output` takes."""
+        from vitcli import writers
+
+        return writers.Options(
+            topk=self.topk,
+            threshold=self.threshold,
+            fields=tuple(self.fields.split(",")) if self.fields else (),
+            long=self.long,
+            force=self.force,
+            resume=self.resume or self.retry_failed,
+            retry_failed=self.retry_failed,
+            by_content=self.by_content,
+        )
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are groups are replaced by the options these hold, which is what typer reads."""
+    types = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in types.items() if is_dataclass(kind)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            held = get_type_hints(groups[name], include_extras=True)
+            parameters += [
+                Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=held[option.name])
+                for option in fields(groups[name])
+            ]
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=types[name]))
+
+    @wraps(command)
+    def spread(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{option.name: given.pop(option.name) for option in fields(group)})
+        command(**given)
+
+    spread.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return spread

@@ -6,16 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-from vitcli.cli import console
+from vitcli.cli import console, options
 from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
-    from vitcli.report import FailureLog, Report
+    from vitcli.report import Report
     from vitcli.sources import Input
     from vitcli.streaming import ReadAhead
     from vitcli.writers.base import Output
@@ -34,15 +34,22 @@ class Given:
     again: Callable[[], Iterator[Input]] | None  # lists them once more, to be counted; None where that cannot be
 
     @classmethod
-    def of(cls, names: list[str], device: str, *, stdin_image: bool, **walk: Any) -> Given:
-        """`walk` and `stdin_image` are those of `sources.inputs`."""
+    def of(cls, names: list[str], device: str, options: options.Inputs) -> Given:
+        """The inputs of these names, for a network on `device`."""
         from vitcli import sources
         from vitcli.network import backend, hardware
         from vitcli.sources.counting import countable
         from vitcli.streaming import ReadAhead
 
         def inputs() -> Iterator[Input]:
-            return sources.inputs(names, stdin_image=stdin_image, **walk)
+            return sources.inputs(
+                names,
+                recursive=options.recursive,
+                hidden=options.hidden,
+                follow_links=options.follow_links,
+                nul=options.null,
+                stdin_image=options.stdin_image,
+            )
 
         coming, here = ReadAhead(inputs()), countable(names)
         card = device != "cpu" and hardware.accelerator_likely()  # compiling pays for a long run only
@@ -50,7 +57,8 @@ class Given:
         known = coming.count(counted, None if here else SOON)
         if known == 0:
             console.note(f"No pictures in {', '.join(names)}.")
-        return cls(coming if known is None else list(coming.items), known, inputs if here and not stdin_image else None)
+        again = inputs if here and not options.stdin_image else None
+        return cls(coming if known is None else list(coming.items), known, again)
 
     @property
     def few(self) -> int | None:
@@ -62,58 +70,55 @@ def run(
     classifier: Classifier,
     given: Given,
     open_rows: Callable[[], Output],
-    open_log: Callable[[], FailureLog],
     *,
-    batch: int | None,
-    workers: int | None,
-    max_pixels: int,
-    decode: Literal["exact", "fast"],
-    pad: bool,
+    network: options.Network,
+    decoding: options.Decoding,
+    rows: options.Rows,
     quiet: bool,
-    summary_json: Path | None,
 ) -> None:
     """Answer every input, write the rows, say what was done. Exits with 130 when interrupted, 3 when an input failed.
 
-    The outputs are opened once signals are handled; the rest goes to `stream`.
+    The outputs are opened once signals are handled. Rows that may be resumed, as `load` says, come of padded batches.
     """
-    from vitcli.pictures.images import settle_pillow
-    from vitcli.report import Report
+    from vitcli.pictures.images import MAX_PIXELS, settle_pillow
+    from vitcli.report import FailureLog, Report
     from vitcli.sources.counting import count
     from vitcli.streaming import stream
     from vitcli.writers.table import Table
 
+    max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
     settle_pillow(max_pixels)
     report = Report(classifier.name, classifier.backend)
     with (
-        telling(report, quiet, summary_json),
+        telling(report, quiet, rows.summary_json),
         stopping() as stop,
-        open_rows() as rows,
-        open_log() as log,
+        open_rows() as out,
+        FailureLog(rows.failures, force=rows.force, append=rows.options().resume) as log,
     ):
-        where = rows.console if isinstance(rows, Table) and rows.console.is_terminal else console.err()
+        where = out.console if isinstance(out, Table) and out.console.is_terminal else console.err()
         again = given.again
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
             for result in stream(
                 classifier,
                 given.inputs,
-                batch=batch,
-                workers=workers,
+                batch=network.batch or (None if resumable else given.few),
+                workers=decoding.threads,
                 max_pixels=max_pixels,
-                decode=decode,
-                pad=pad,
+                decode=decoding.decode,
+                pad=resumable or given.known is None,
                 meter=report.meter,
-                wanted=rows.wanted,
+                wanted=out.wanted,
                 on_shrink=lambda size: console.note(f"Out of memory: going on with {size} pictures at once."),
-                on_idle=rows.flush,
+                on_idle=out.flush,
                 stop=stop,
             ):
                 with report.writing():
-                    rows.write(result)
+                    out.write(result)
                     log.write(result)
                 report.add(result)
-                advance(report.done + rows.skipped)
-        report.skipped, report.interrupted = rows.skipped, stop()
+                advance(report.done + out.skipped)
+        report.skipped, report.interrupted = out.skipped, stop()
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed:
@@ -137,24 +142,43 @@ def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
             report.save(file)
 
 
-def load(model: str, download: bool, quiet: bool, **chosen: Any) -> Classifier:
+def load(
+    network: options.Network, weights: options.LabelledWeights, rows: options.Rows, given: Given, quiet: bool
+) -> Classifier:
     """The classifier; weights that are not here are fetched when that was asked for, or agreed to at a terminal.
 
-    Says what there is to know of it, unless `quiet`. `chosen` goes to `classifier.load`.
+    Says what there is to know of it, unless `quiet`. Rows in a file may be resumed: their last digits must not depend
+    on how many pictures there are, and so neither may the engine and whether the network is compiled.
     """
     import sys
 
     from vitcli import classifier, hub
     from vitcli.errors import NotDownloaded
 
+    name, chosen = network.model, weights.given()
+    resumable = rows.output is not None
+
+    def loaded() -> Classifier:
+        return classifier.load(
+            name,
+            device=network.device,
+            dtype=network.dtype,
+            engine=network.engine,
+            pictures=None if resumable else given.known,
+            batch=network.batch,
+            compile="off" if resumable and network.compile == "auto" else network.compile,
+            topk=rows.topk,
+            **chosen,
+        )
+
     try:
-        loaded = classifier.load(model, **chosen)
+        found = loaded()
     except NotDownloaded:
         at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-        if not download and not (at_terminal and typer.confirm(f"{model} is not here. Download it now?", err=True)):
+        if not (network.download or (at_terminal and typer.confirm(f"{name} is not here. Download it now?", err=True))):
             raise
-        hub.download(model)
-        loaded = classifier.load(model, **chosen)
-    for warning in (*loaded.checkpoint.warnings, *loaded.backend.warnings) if not quiet else ():
+        hub.download(name)
+        found = loaded()
+    for warning in (*found.checkpoint.warnings, *found.backend.warnings) if not quiet else ():
         console.note(f"{warning}.")
-    return loaded
+    return found

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from vitcli.verify import Comparison, Reference
 
 
+@options.grouped
 def verify(
     model: options.ModelArgument,
+    weights: options.Weights,
     paths: Annotated[
         list[str] | None,
         typer.Argument(metavar="PATH", help="Pictures, and folders of pictures; without any, three are made up."),
@@ -27,10 +29,6 @@ def verify(
         typer.Option(envvar="VIT_ENGINE", help="What is compared: auto is both on a CPU, else torch."),
     ] = "auto",
     device: options.Device = "cpu",
-    preprocess: options.Preprocess = None,
-    image_size: options.ImageSize = None,
-    heads: options.Heads = None,
-    pooling: options.Pooling = None,
     form: options.Format = "table",
     quiet: options.Quiet = False,
 ) -> None:
@@ -60,8 +58,7 @@ def verify(
 
     images.settle_pillow()
     name, path, _ = hub.resolve(model)
-    chosen = options.checkpoint(preprocess=preprocess, image_size=image_size, heads=heads, pooling=pooling)
-    checkpoint = checkpoints.load(path, **chosen)
+    checkpoint = checkpoints.load(path, **weights.given())
     for warning in checkpoint.warnings if not quiet else ():
         console.note(f"{warning}.")
     reference = Reference(checkpoint)
