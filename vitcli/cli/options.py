@@ -1,13 +1,12 @@
 """Options shared by the commands, so that one option reads and behaves the same everywhere.
 
-A group is a dataclass of options: a command that is `grouped` and has a parameter of that type has all of them.
+A `Group` holds options: a command that is `grouped` and has a parameter of that type has all of them.
 Choices are spelled out here, so that help imports none of the tables they come from; tests hold them to those tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -169,8 +168,14 @@ Labels = Annotated[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Network:
+class Group:
+    """Options that belong together: their types are annotations, their defaults values of the class."""
+
+    def __init__(self, **chosen: Any) -> None:  # a dataclass would do, and take half a millisecond each to be made
+        vars(self).update(chosen)
+
+
+class Network(Group):
     """Which model, and what runs it."""
 
     model: Model = DEFAULT_MODEL
@@ -182,8 +187,7 @@ class Network:
     download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Weights:
+class Weights(Group):
     """What a checkpoint does not say, or says wrongly, but for its labels."""
 
     preprocess: Preprocess = None
@@ -205,7 +209,6 @@ class Weights:
         return options
 
 
-@dataclass(frozen=True, kw_only=True)
 class LabelledWeights(Weights):
     """The same, and the names of the classes."""
 
@@ -221,8 +224,7 @@ class LabelledWeights(Weights):
         return options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
+class Inputs(Group):
     """How names become inputs, as `sources.inputs` takes it."""
 
     recursive: Recursive = True
@@ -232,8 +234,7 @@ class Inputs:
     stdin_image: StdinImage = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
+class Decoding(Group):
     """How pictures are read."""
 
     workers: Workers = "auto"
@@ -252,8 +253,7 @@ class Decoding:
         return int(self.workers)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(Group):
     """Where results go, how they look there, and runs that are too long to lose."""
 
     output: Output = None
@@ -288,14 +288,14 @@ class Rows:
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are groups are replaced by the options these hold, which is what typer reads."""
     types = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in types.items() if is_dataclass(kind)}
+    groups = {name: kind for name, kind in types.items() if isinstance(kind, type) and issubclass(kind, Group)}
+    held = {name: get_type_hints(group, include_extras=True) for name, group in groups.items()}
     parameters: list[Parameter] = []
     for name, parameter in signature(command).parameters.items():
         if name in groups:
-            held = get_type_hints(groups[name], include_extras=True)
             parameters += [
-                Parameter(option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=held[option.name])
-                for option in fields(groups[name])
+                Parameter(option, Parameter.KEYWORD_ONLY, default=getattr(groups[name], option), annotation=kind)
+                for option, kind in held[name].items()
             ]
         else:
             parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=types[name]))
@@ -303,7 +303,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def spread(**given: Any) -> None:
         for name, group in groups.items():
-            given[name] = group(**{option.name: given.pop(option.name) for option in fields(group)})
+            given[name] = group(**{option: given.pop(option) for option in held[name]})
         command(**given)
 
     spread.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
