@@ -48,5 +48,5 @@ def test_options_keep_the_order_of_the_groups() -> None:
 
 @pytest.mark.parametrize("workers", ["0", "257", "two", "-1", "1.5", "²"])
 def test_a_number_of_workers_that_is_none_is_named(workers: str) -> None:
-    with pytest.raises(UsageError, match="neither auto nor a number from 1 to 256"):
-        _ = options.Decoding(workers=workers).threads
+    with pytest.raises(UsageError, match="neither auto nor a whole number from 1 to 256"):
+        options.Decoding(workers=workers).check()

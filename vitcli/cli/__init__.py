@@ -60,7 +60,7 @@ def version(wanted: bool) -> None:
 )
 def vit(
     _version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=version, is_eager=True, help="Show the version and exit.")
     ] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also VIT_DEBUG=1).")] = False,
 ) -> None:

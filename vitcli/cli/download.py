@@ -36,9 +36,11 @@ def download_weights(
     models, HF_ENDPOINT and HTTPS_PROXY lead elsewhere, and HF_HUB_OFFLINE=1
     forbids the network.
     """
-    if force and check:
-        raise typer.BadParameter("--force fetches and --check does not: choose one.")
     from vitcli import hub
+    from vitcli.errors import UsageError
+
+    if force and check:
+        raise UsageError("--force fetches and --check does not: choose one.")
 
     snapshot = hub.download(name, force=force, check=check, progress=not quiet)
     if not quiet:

@@ -8,11 +8,17 @@ from __future__ import annotations
 import os
 import sys
 from collections import UserDict
+from collections.abc import Collection
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from vitcli.cli.wording import COMMANDS, plainly, understood
+from vitcli.errors import UsageError
+from vitcli.pictures.formats import is_picture
 
 
 class Command(TyperCommand):
@@ -20,8 +26,13 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """--debug is the group's own option, accepted after the command as well; `console.debugging` reads it."""
+        options = {name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
         stop = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, [a for a in args[:stop] if a != "--debug"] + args[stop:])
+        args = [a for a in args[:stop] if a != "--debug"] + args[stop:]
+        if ctx.resilient_parsing:  # completion: what is there may well be wrong
+            return super().parse_args(ctx, args)
+        with plainly(options):
+            return super().parse_args(ctx, understood(args, options))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments first, then a section for each panel, in the order of the options."""
@@ -57,6 +68,22 @@ class Group(TyperGroup):
         super().__init__(**settings)
         self.commands = Commands(self.table)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Whoever names a picture and no command wants it classified."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        args = command_first(args, self.table)
+        with plainly({name for param in self.get_params(ctx) for name in param.opts}):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command of a name. Raises UsageError with the nearest one for a name that is none."""
+        if not ctx.resilient_parsing and args and args[0] not in self.table:
+            near = COMMANDS.get(args[0]) or next(iter(get_close_matches(args[0], self.table, 1)), None)
+            meant = f": did you mean vit {near}?" if near else ", nor a file of that name. vit --help lists them."
+            raise UsageError(f"There is no command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the table."""
         return list(self.table)
@@ -73,3 +100,17 @@ class Group(TyperGroup):
         except BrokenPipeError:  # typer would end with status 1
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
             sys.exit(0)
+
+
+def command_first(args: list[str], commands: Collection[str]) -> list[str]:
+    """`cat.jpg` -> `classify cat.jpg`, `help bench` -> `bench --help`, `version` -> `--version`; others as they are."""
+    if not args or args[0] in commands:
+        return args
+    if args[0] == "help":
+        return [*args[1:2], "--help"]
+    if args[0] == "version":
+        return ["--version", *args[1:]]
+    if args[0] in ("-h", "--help", "--version", "-V", "--debug", "--install-completion", "--show-completion"):
+        return args
+    named = any(is_picture(arg) or "://" in arg or os.path.exists(arg) for arg in args)  # noqa: PTH110 (not a path yet)
+    return ["classify", *args] if named and not any(arg in commands for arg in args) else args

@@ -174,6 +174,9 @@ class Group:
     def __init__(self, **chosen: Any) -> None:  # a dataclass would do, and take half a millisecond each to be made
         vars(self).update(chosen)
 
+    def check(self) -> None:
+        """Raise UsageError for values that typer cannot tell are wrong."""
+
 
 class Network(Group):
     """Which model, and what runs it."""
@@ -243,14 +246,15 @@ class Decoding(Group):
 
     @property
     def threads(self) -> int | None:
-        """How many threads decode, None for the default. Raises UsageError for what is not a number."""
+        """How many threads decode, None for the default."""
+        return None if self.workers == "auto" else int(self.workers)
+
+    def check(self) -> None:
         from vitcli.errors import UsageError
 
-        if self.workers == "auto":
-            return None
-        if not self.workers.isdecimal() or not 1 <= int(self.workers) <= MOST_WORKERS:
-            raise UsageError(f"--workers {self.workers!r} is neither auto nor a number from 1 to {MOST_WORKERS}.")
-        return int(self.workers)
+        workers = self.workers
+        if workers != "auto" and not (workers.isdecimal() and len(workers) < 4 and 1 <= int(workers) <= MOST_WORKERS):
+            raise UsageError(f"--workers {workers!r} is neither auto nor a whole number from 1 to {MOST_WORKERS}.")
 
 
 class Rows(Group):
@@ -304,6 +308,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     def spread(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{option: given.pop(option) for option in held[name]})
+            given[name].check()
         command(**given)
 
     spread.__signature__ = Signature(parameters)  # type: ignore[attr-defined]

@@ -18,7 +18,14 @@ import numpy.typing as npt
 
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import OutOfMemory, UsageError
-from vitcli.network.hardware import accelerator_likely, choose_device, choose_dtype, hardware_has, processors
+from vitcli.network.hardware import (
+    accelerator_likely,
+    choose_device,
+    choose_dtype,
+    device_named,
+    hardware_has,
+    processors,
+)
 
 if TYPE_CHECKING:
     from vitcli.network.accelerator import OnCard
@@ -170,6 +177,7 @@ def load(
     The engine, and for how many pictures at once weights are laid out, depend on `pictures`, and so do last digits.
     Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
     """
+    device = device_named(device)
     if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
         return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported

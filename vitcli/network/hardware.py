@@ -31,6 +31,12 @@ def accelerator_likely() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists() or Path("/dev/kfd").exists()
 
 
+def device_named(device: str) -> str:
+    """A device as people write it elsewhere -> as torch does: `CUDA` -> "cuda", `gpu` -> "cuda", `0` -> "cuda:0"."""
+    device = device.strip().lower()
+    return f"cuda:{device}" if device.isdecimal() else {"gpu": "cuda"}.get(device, device)
+
+
 def choose_device(device: str) -> str:
     """`auto` -> "cuda", "mps" or "cpu", the first that works here; anything else is checked and returned.
 
@@ -38,6 +44,7 @@ def choose_device(device: str) -> str:
     """
     import torch
 
+    device = device_named(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = device.partition(":")

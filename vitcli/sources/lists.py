@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import BinaryIO
 
+from vitcli.errors import UsageError
+from vitcli.pictures.formats import HEAD, recognised
 from vitcli.sources.folders import Walk, entries, is_folder
 
 PIECE = 1 << 16  # bytes read at a time
@@ -16,18 +18,31 @@ def names_in(stream: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
     """The names in a list, exactly, as soon as they arrive. Empty ones are left out.
 
     In a list of lines, the carriage return that ends every line of a Windows editor is no part of the name, unless a
-    file of that very name exists.
+    file of that very name exists. Raises UsageError for a picture, whose bytes are no names.
     """
-    rest = b""
+    rest = None
     # one call to the system a piece: nothing waits for a full one, nor, at the end of the process, for the lock of a
     # buffer that a thread is still reading into
     stream = getattr(stream, "raw", stream)
     read = getattr(stream, "read1", stream.read)
     while piece := read(PIECE):
+        if rest is None:
+            refuse_picture(piece, separator)
+            rest = b""
         *whole, rest = (rest + piece).split(separator)
         yield from (as_name(name, separator) for name in whole if name)
     if rest:
         yield as_name(rest, separator)
+
+
+def refuse_picture(head: bytes, separator: bytes) -> None:
+    """Raise UsageError for a list that begins as a picture does: somebody piped one in."""
+    form = recognised(head[:HEAD]) if separator == b"\n" and b"\0" in head[:HEAD] else None
+    if form:
+        raise UsageError(
+            f"This list of names is a {form.name} picture: pipe one into --stdin-image instead of -, and name a file "
+            "without the @."
+        )
 
 
 def as_name(name: bytes, separator: bytes) -> str:
