@@ -98,13 +98,13 @@ def test_without_weights_the_way_to_get_them_is_said(vit: Vit, picture: Path) ->
     ("options", "status", "says"),
     [
         (["--model", "no/such/folder/here"], 2, "no such file or folder"),
-        (["--format", "xml"], 2, "'xml' is not one of 'table', 'json'"),
+        (["--format", "xml"], 2, "'xml' is not one of table, json"),
         (["--device", "tpu"], 2, "not one of auto, cpu"),
         (["--device", "cuda"], 1, "--device cpu"),
-        (["--dtype", "float8"], 2, "not one of 'auto', 'float32'"),
+        (["--dtype", "float8"], 2, "not one of auto, float32"),
         (["--engine", "numpy", "--dtype", "bfloat16"], 2, "float32"),
         (["--topk", "0"], 2, "topk"),
-        (["--no-such-option"], 2, "No such option"),
+        (["--no-such-option"], 2, "There is no option --no-such-option"),
     ],
     ids=str,
 )
@@ -136,11 +136,13 @@ def test_the_environment_mirrors_the_options(vit: Vit, tiny: Path, picture: Path
     assert json.loads(done.stdout)["header"]["engine"] == "torch"
 
 
-def test_an_empty_folder_is_said_and_is_no_failure(vit: Vit, tiny: Path, tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_no_success(vit: Vit, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = vit("classify", tmp_path / "empty", "--model", tiny, "-f", "jsonl")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "No pictures" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There are no pictures in " in done.stderr
+    done = vit("classify", "-", "--model", tiny, "-f", "jsonl", input="")
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_existing_output_is_kept_unless_force_is_said(vit: Vit, tiny: Path, picture: Path, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_the_table_is_plain_on_a_pipe(vit: Vit, tiny: Path, folder: Path) -> Non
     done = vit("classify", folder, "--model", tiny)
     assert "\x1b" not in done.stdout
     assert "img2.png" in done.stdout
-    assert "truncated" in done.stdout
+    assert "ends too early" in done.stdout
 
 
 @pytest.mark.parametrize(

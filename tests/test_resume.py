@@ -83,7 +83,7 @@ def test_answered_inputs_are_not_done_again(vit: Vit, arguments: list[str], tmp_
     before = out.read_bytes()
     again = vit(*arguments, "-o", out, "--resume")
     assert (again.returncode, again.stdout) == (0, "")
-    assert f"{COUNT + 10} answered before" in again.stderr
+    assert f"{COUNT + 10} were done before" in again.stderr
     assert out.read_bytes() == before
 
 
@@ -121,7 +121,7 @@ def test_by_content_a_renamed_picture_is_not_done_again(vit: Vit, tiny: Path, tm
     (tmp_path / "in" / "0.png").rename(tmp_path / "in" / "renamed.png")
     noise(9).save(tmp_path / "in" / "new.png")
     done = vit(*run, "--resume")
-    assert "1 input, 1 ok, 4 answered before" in done.stderr
+    assert "all classified; 4 were done before" in done.stderr
 
 
 @pytest.mark.parametrize("settings", [(), ("--engine", "numpy"), ("--dtype", "bfloat16"), ("--batch", "3")], ids=str)

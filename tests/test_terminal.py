@@ -17,6 +17,8 @@ import pytest
 from conftest import noise
 from rich.cells import cell_len
 
+from vitcli.cli.console import Pace
+
 VIT = Path(sys.executable).with_name("vit")
 
 
@@ -58,9 +60,66 @@ def test_the_table_fits_any_width(tiny: Path, folder: Path, columns: int) -> Non
     table = [line for line in lines(shown) if line.strip()]
     assert max(cell_len(line) for line in table) <= columns
     assert "\x1b[" in shown  # colour
-    assert "━" in shown  # bars
+    assert ("━" in shown) == (columns >= 60)  # bars
     assert sum("class " in line or "LABEL_" in line for line in table) >= 24
     assert status == 3
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_with_one_label_a_picture_is_one_line_and_keeps_its_ending(tiny: Path, folder: Path, columns: int) -> None:
+    shown, _ = on_terminal(columns, "classify", folder, "--model", tiny, "--topk", 1, "--quiet")
+    table = [line for line in lines(shown) if line.strip()]
+    assert max(cell_len(line) for line in table) <= columns
+    for i in range(12):
+        assert sum(f"{i}.png " in line and "LABEL_" in line for line in table) >= 1
+    assert len([line for line in table if "LABEL_" in line]) == 12
+    assert table[0].split() == ["Picture", "Label", "Score"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_no_message_is_broken_inside_a_word(tiny: Path, folder: Path, columns: int) -> None:
+    options = ("--model", tiny, "-k", 1, "--verbose")
+    shown, _ = on_terminal(columns, "classify", folder, *options)
+    words = set(re.findall(r"[a-z]{4,}", " ".join(lines(shown))))
+    for word in ("classified", "failed", "truncated", "forward", "decoding", "limit", "early", "download"):
+        assert word in words, shown
+    shown, _ = on_terminal(columns, "classify", folder, "--model", tiny, "--engine", "nump")
+    assert {"auto", "torch", "numpy", "mean"} <= set(re.findall(r"[a-z]{4,}", " ".join(lines(shown))))
+
+
+@pytest.mark.parametrize("variables", [{"FORCE_COLOR": "1"}, {"CLICOLOR_FORCE": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_nothing_is_drawn_on_a_pipe_whatever_the_colours(tiny: Path, folder: Path, variables: dict[str, str]) -> None:
+    command = [VIT, "classify", folder, folder, "--model", tiny, "-f", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=False)
+    assert done.returncode == 3
+    assert "━" not in done.stderr + done.stdout
+    assert "\r" not in done.stderr
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(1, 0.02), (1, 0.5), (32, 2.0), (128, 20.0)])
+def test_the_rate_is_that_of_finished_pictures_from_the_second_update_on(size: int, seconds: float) -> None:
+    """Batches of `size` pictures that come every so many seconds, their pictures a millisecond apart."""
+    now = 0.0
+    pace = Pace(lambda: now)
+    done = 0
+    for batch in range(1, 60):
+        now = batch * seconds
+        for _ in range(size):
+            done += 1
+            now += 0.00001
+            pace.update(done)
+        if batch >= 2:
+            assert pace.rate == pytest.approx(size / seconds, rel=0.1)
+
+
+def test_the_rate_follows_a_change_within_the_window() -> None:
+    now = 0.0
+    pace = Pace(lambda: now)
+    for done in range(1, 2001):
+        now += 0.01 if done < 1000 else 0.1
+        pace.update(done)
+    assert pace.rate == pytest.approx(10, rel=0.1)
+    assert (pace.left(2000), pace.left(2620), pace.left(42_000)) == ("0:00", "1:02", "1:06:40")
 
 
 def test_a_longer_run_shows_a_bar_with_its_rate_and_leaves_nothing_behind(tiny: Path, folder: Path) -> None:

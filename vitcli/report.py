@@ -16,8 +16,6 @@ from vitcli.network.backend import Backend
 from vitcli.results import Failure, Result
 from vitcli.streaming import Meter
 
-SHOWN = 10  # failures that are listed
-
 
 @dataclass(slots=True)
 class Report:
@@ -28,7 +26,6 @@ class Report:
     meter: Meter = field(default_factory=Meter)
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    first: list[Failure] = field(default_factory=list)
     skipped: int = 0  # answered by an earlier run
     write: float = 0.0  # seconds
     interrupted: bool = False
@@ -39,8 +36,6 @@ class Report:
         """Count one result."""
         if isinstance(result, Failure):
             self.failed[result.error] += 1
-            if len(self.first) < SHOWN:
-                self.first.append(result)
         else:
             self.ok += 1
 
@@ -111,28 +106,40 @@ class Report:
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
 
-    def lines(self) -> Iterator[str]:
-        """The report for a person. Names in it are as they are, not yet fit for a terminal."""
-        counts = [f"{self.done:,} {'input' if self.done == 1 else 'inputs'}", f"{self.ok:,} ok"]
+    def sentences(self, output: Path | None, failures: Path | None) -> Iterator[str]:
+        """The report for a person. Names in it are as they are, not yet fit for a terminal.
+
+        `output` and `failures` are the files that rows and failed inputs went to.
+        """
+        before = f"{self.skipped:,} were done before"
+        if self.skipped and not self.done and not self.interrupted:
+            yield f"Nothing was left to do: {before}."
+            return
+        rate = f" ({self.rate:,.3g}/s)" if self.done > 1 else ""
+        outcome = ", all classified" if self.ok and not self.failed else ""
         if self.failed:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.failed.most_common())
-            counts.append(f"{self.failed.total():,} failed ({reasons})")
-        if self.skipped:
-            counts.append(f"{self.skipped:,} answered before")
-        yield f"{', '.join(counts)}, in {self.took:,.1f} s: {self.rate:,.1f} pictures/s"
-        backend, seconds = self.backend, self.seconds()
-        waits = ", ".join(f"{part} {seconds[part]:,.1f} s" for part in ("decode", "forward", "write"))
-        listing = f", listing {seconds['listing']:,.1f} s" if self.limit == "listing" else ""
+            reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in self.failed.most_common())
+            outcome = f": {self.ok:,} classified, {self.failed.total():,} failed ({reasons})"
         yield (
-            f"waited for {waits}{listing}: {self.limit} was the limit "
-            f"({backend.device}, {backend.dtype}, batch {self.meter.batch}, {self.meter.workers} decoding)"
+            f"{'Interrupted after ' if self.interrupted else ''}{self.done:,} "
+            f"{'picture' if self.done == 1 else 'pictures'} in {self.took:,.1f} s{rate}{outcome}"
+            f"{f'; {before}' if self.skipped else ''}."
         )
-        for failure in self.first:
-            yield f"failed: {failure.path}: {failure.message}"
-        if (more := self.failed.total() - len(self.first)) > 0:
-            yield f"and {more:,} more failed; --failures FILE lists them all."
-        if self.interrupted:
-            yield "Interrupted."
+        if output is not None and self.done:
+            yield f"Wrote {output}{'; its failed rows say why' if self.failed and failures is None else ''}."
+        if failures is not None and self.failed:
+            yield f"What failed, and why, is in {failures}."
+        if self.interrupted and output is not None:
+            yield "The same command with --resume continues."
+
+    def details(self) -> str:
+        """Where the time went, for whoever wants it shorter."""
+        backend, seconds = self.backend, self.seconds()
+        waits = ", ".join(f"{part} {seconds[part]:,.1f} s" for part in ("listing", "decode", "forward", "write"))
+        return (
+            f"Waited for {waits}: {self.limit} was the limit ({backend.engine}, {backend.device}, {backend.dtype}, "
+            f"batch {self.meter.batch}, {self.meter.workers} decoding)."
+        )
 
 
 class FailureLog:

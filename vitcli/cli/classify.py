@@ -24,6 +24,7 @@ def classify(
         ),
     ] = None,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Label pictures: the best classes for each, with their scores.
 
@@ -51,4 +52,5 @@ def classify(
         decoding=decoding,
         rows=rows,
         quiet=quiet,
+        verbose=verbose,
     )

@@ -67,6 +67,7 @@ Output = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say where the time went.")]
 
 INPUTS, PICTURES, ROWS, RUN = "Inputs", "Decoding", "Rows", "Long runs"  # panels of the help text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -35,8 +34,9 @@ class Given:
 
     @classmethod
     def of(cls, names: list[str], device: str, options: options.Inputs) -> Given:
-        """The inputs of these names, for a network on `device`."""
+        """The inputs of these names, for a network on `device`. Raises VitError where there is not one."""
         from vitcli import sources
+        from vitcli.errors import VitError
         from vitcli.network import backend, hardware
         from vitcli.sources.counting import countable
         from vitcli.streaming import ReadAhead
@@ -56,7 +56,8 @@ class Given:
         counted = (backend.WORTH_COMPILING if card else COUNTED) if here else FEW
         known = coming.count(counted, None if here else SOON)
         if known == 0:
-            console.note(f"No pictures in {', '.join(names)}.")
+            where = ", ".join("the list on stdin" if name == "-" else name for name in names)
+            raise VitError(f"There are no pictures in {where}.")
         again = inputs if here and not options.stdin_image else None
         return cls(coming if known is None else list(coming.items), known, again)
 
@@ -75,11 +76,14 @@ def run(
     decoding: options.Decoding,
     rows: options.Rows,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Answer every input, write the rows, say what was done. Exits with 130 when interrupted, 3 when an input failed.
 
-    The outputs are opened once signals are handled. Rows that may be resumed, as `load` says, come of padded batches.
+    Raises VitError when there was none. The outputs are opened once signals are handled. Rows that may be resumed, as
+    `load` says, come of padded batches.
     """
+    from vitcli.errors import VitError
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
     from vitcli.report import FailureLog, Report
     from vitcli.sources.counting import count
@@ -90,12 +94,12 @@ def run(
     settle_pillow(max_pixels)
     report = Report(classifier.name, classifier.backend)
     with (
-        telling(report, quiet, rows.summary_json),
+        telling(report, rows, quiet, verbose),
         stopping() as stop,
         open_rows() as out,
         FailureLog(rows.failures, force=rows.force, append=rows.options().resume) as log,
     ):
-        where = out.console if isinstance(out, Table) and out.console.is_terminal else console.err()
+        where = out.console if isinstance(out, Table) and out.console.file.isatty() else console.err()
         again = given.again
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
@@ -123,10 +127,12 @@ def run(
         raise typer.Exit(130)
     if report.failed:
         raise typer.Exit(3)
+    if not report.done and not report.skipped:
+        raise VitError("No pictures were named.")
 
 
 @contextlib.contextmanager
-def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
+def telling(report: Report, rows: options.Rows, quiet: bool, verbose: bool) -> Iterator[None]:
     """Say what a run did when it is over, also when it broke off. One picture that went well needs no words."""
     try:
         yield
@@ -136,10 +142,11 @@ def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
     finally:
         report.end()
         if not quiet and (report.done > 1 or report.skipped or report.failed or report.interrupted):
-            for line in report.lines():
-                console.say(line)
-        if file is not None:
-            report.save(file)
+            console.say(" ".join(report.sentences(rows.output, rows.failures)))
+        if verbose and report.done:
+            console.say(report.details())
+        if rows.summary_json is not None:
+            report.save(rows.summary_json)
 
 
 def load(
@@ -172,7 +179,8 @@ def load(
         )
 
     try:
-        found = loaded()
+        with console.doing(f"Loading {name}", not quiet):
+            found = loaded()
     except NotDownloaded:
         at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         if not (network.download or (at_terminal and typer.confirm(f"{name} is not here. Download it now?", err=True))):

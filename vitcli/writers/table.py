@@ -1,14 +1,15 @@
-"""The table for people, printed as it goes: one row for each picture, its labels below each other with bars.
+"""The table for people, printed as it goes. With several labels for a picture, they stand below each other:
 
-    Picture                 #  Label                              Score
-    ────────────────────────────────────────────────────────────────────────────
-    photos/cat.jpg          1  Egyptian cat                      73.9 %  ━━━━━━━
-    451 × 300               2  tabby                             10.2 %  ━
-    ────────────────────────────────────────────────────────────────────────────
-    photos/broken.jpg       ✗  truncated: the file ends before the picture does.
+    Picture               #  Label                            Score
+    ───────────────────────────────────────────────────────────────────────────
+    photos/cat.jpg        1  Egyptian cat                    73.9 %  ━━━━━━━
+    451 × 300             2  tabby                           10.2 %  ━
+    ───────────────────────────────────────────────────────────────────────────
+    photos/broken.jpg     ✗  truncated: the file ends before the picture does.
 
-Widths depend on the terminal alone, so that what is printed later stands under what was printed before. On a pipe and
-in a file there are no colours and no bars, and nothing is shortened.
+With one label, a picture is one line. Widths depend on the terminal alone, so that what is printed later stands under
+what was printed before; what is too long for its column is cut in the middle, which keeps the endings of names. On a
+pipe and in a file there are no colours and no bars, and nothing is cut.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vitcli.errors import OutputError
 from vitcli.escaping import printable
-from vitcli.results import Failure, Result
+from vitcli.results import Failure, Prediction, Result
 from vitcli.writers.base import Format, Options, Output
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPE_WIDTH = 100  # columns where there is no terminal to say
-TAKEN = 18  # columns of rank, score and the gaps between four columns
-GAP = 3  # before the bars
+NARROWEST = 30  # terminals of fewer columns break lines
+ROOM_FOR_BARS = 60
+GAP, RANK, SCORE = 2, 2, 7  # columns
 
 
 class Table(Output, Format):
@@ -63,13 +65,14 @@ class Table(Output, Format):
         self.plain = not self.console.is_terminal
         if self.plain:
             self.console.width = PIPE_WIDTH
-        # 80 columns give pictures 19, labels 30 and bars 10; 160 and more give them 50, 50 and 40, all they need
-        width = max(40, self.console.width)
-        self.bar = 0 if self.plain else min(40, width // 8)
-        bar = self.bar + GAP if self.bar else 0
-        self.picture = min(50, (width - bar - TAKEN) * 2 // 5)
-        self.label = min(50, width - bar - TAKEN - self.picture)
-        self.console.width = TAKEN + self.picture + self.label + bar
+        self.single = options.topk == 1
+        width = max(NARROWEST, self.console.width)
+        self.bar = 0 if self.plain or width < ROOM_FOR_BARS else min(40, width // 8)
+        taken = SCORE + 2 * GAP + (0 if self.single else RANK + GAP) + (self.bar and self.bar + GAP)
+        # names of pictures are the longer ones where they have but one line
+        self.picture = min(60 if self.single else 50, (width - taken) * (11 if self.single else 9) // 20)
+        self.label = min(50, width - taken - self.picture)
+        self.console.width = taken + self.picture + self.label
         self.started = False
         self.rows: list[Result] = []
 
@@ -81,15 +84,16 @@ class Table(Output, Format):
             return
         from rich.rule import Rule
 
-        table = self.empty(header=not self.started)
-        for result in self.rows:
-            table.add_row(*self.cells(result))
         try:
-            if self.started:
-                self.console.print(Rule(style="dim"))
-            self.console.print(table)
+            for result in self.rows:
+                if not self.started:
+                    self.console.print(self.header())
+                if not (self.started and self.single):
+                    self.console.print(Rule(style="dim"))
+                self.started = True
+                self.console.print(self.failed(result) if isinstance(result, Failure) else self.row(result))
             self.console.file.flush()
-            self.rows, self.started = [], True
+            self.rows = []
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -102,58 +106,93 @@ class Table(Output, Format):
         if self.path is not None:
             self.console.file.close()
 
-    def empty(self, header: bool) -> RichTable:
-        """A table of this output's columns, without rows."""
-        from rich import box
+    def columns(self, *cells: Text, widths: tuple[int, ...]) -> RichTable:
+        """Cells beside each other; scores are set to the right."""
         from rich.table import Table as RichTable
 
-        table = RichTable(
-            box=box.HORIZONTALS, show_header=header, show_edge=False, show_lines=True, pad_edge=False,
-            header_style="dim", border_style="dim",
-        )  # fmt: skip
-        table.add_column("Picture", width=self.picture, overflow="fold")
-        table.add_column("#", width=2, justify="right")
-        table.add_column("Label", width=self.label, overflow="fold")
-        table.add_column("Score", width=7, justify="right")
-        if self.bar:
-            table.add_column("", width=self.bar)
-        return table
+        grid = RichTable.grid(padding=(0, GAP, 0, 0))
+        for width in widths:
+            grid.add_column(width=width, overflow="fold", justify="right" if width in (RANK, SCORE) else "left")
+        grid.add_row(*cells)
+        return grid
 
-    def cells(self, result: Result) -> list[Text]:
-        """One picture with all its labels, or with what is wrong with it."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the columns that there are."""
+        rank = () if self.single else (RANK,)
+        return (self.picture, *rank, self.label, SCORE, *((self.bar,) if self.bar else ()))
+
+    def header(self) -> RichTable:
+        """The names of the columns."""
+        from rich.text import Text
+
+        names = ["Picture", *([] if self.single else ["#"]), "Label", "Score", *([""] if self.bar else [])]
+        return self.columns(*(Text(name, "dim") for name in names), widths=self.widths)
+
+    def row(self, result: Prediction) -> RichTable:
+        """One picture with all its labels."""
         from rich.text import Text
 
         picture = self.named(result.path)
-        if isinstance(result, Failure):
-            message = Text(printable(f"{result.error}: {result.message}"), "red")
-            return [picture, Text("✗", "bold red"), message]
-        if len(result.top) > 1:  # with one label for each picture, a picture is one line
+        if not self.single:
             picture.append(f"\n{result.size[0]} × {result.size[1]}", "dim")
             picture.append("".join(f"\n{printable(note)}" for note in result.notes), "dim")
         styles = ["bold", *[""] * len(result.top)]
         labels = [Text(printable(top.label), style) for top, style in zip(result.top, styles, strict=False)]
-        if not self.plain:
-            for label in labels:
-                label.truncate(self.label, overflow="ellipsis")
+        for label in labels if not self.plain else ():
+            label.truncate(self.label, overflow="ellipsis")
         lines = Text("\n").join
-        columns = [
+        cells = [
             picture,
             lines(Text(str(rank), "dim") for rank in range(1, len(result.top) + 1)),
             lines(labels) if labels else Text("nothing above the threshold", "dim"),
             lines(Text(score(top.score)) for top in result.top),
         ]
+        if self.single:
+            del cells[1]
         if self.bar:
             colours = ["green", *["cyan"] * len(result.top)]
-            columns.append(lines(self.drawn(t.score, c) for t, c in zip(result.top, colours, strict=False)))
-        return columns
+            cells.append(lines(self.drawn(t.score, c) for t, c in zip(result.top, colours, strict=False)))
+        return self.columns(*cells, widths=self.widths)
+
+    def failed(self, failure: Failure) -> RichTable:
+        """One picture with what is wrong with it, all of it: the message has the room of all other columns."""
+        from rich.text import Text
+
+        message = Text.assemble(("✗ ", "bold red"), (printable(failure.message), "red"))
+        rest = self.console.width - self.picture - GAP
+        return self.columns(self.named(failure.path), message, widths=(self.picture, rest))
 
     def named(self, path: str) -> Text:
-        """A picture's name; one too long for its column gives its folder a line of its own."""
+        """A picture's name; where it has several lines, one too long for its column gives its folder one of its own."""
+        from rich.cells import cell_len
         from rich.text import Text
 
         folder, slash, name = printable(path).rpartition("/")
-        line = Text.assemble(f"{folder}{slash}", (name, "bold"))
-        return line if line.cell_len <= self.picture else Text.assemble((f"{folder}{slash}\n", "dim"), (name, "bold"))
+        folder += slash
+        if self.single or cell_len(folder + name) <= self.picture:
+            shown = self.shortened(folder + name)
+            start = shown.rfind("/") + 1
+            return Text.assemble(shown[:start], (shown[start:], "bold"))
+        above = [(self.shortened(folder) + "\n", "dim")] if folder else []
+        return Text.assemble(*above, (self.shortened(name), "bold"))
+
+    def shortened(self, path: str) -> str:
+        """A path as far as its column goes on a terminal: its first folders go, then the middle of its name."""
+        from rich.cells import cell_len, set_cell_size
+
+        if self.plain or cell_len(path) <= self.picture:
+            return path
+        rest = path
+        while "/" in rest[:-1]:
+            rest = rest.partition("/")[2]
+            if cell_len(rest) <= self.picture - 2:
+                return f"…/{rest}"
+        head = set_cell_size(rest, self.picture // 3).rstrip()
+        tail = rest
+        while cell_len(tail) > self.picture - cell_len(head) - 1:
+            tail = tail[1:]
+        return f"{head}…{tail}"
 
     def drawn(self, value: float, colour: str) -> Text:
         """A bar as long as a score; none for what is no share of one (regression)."""
