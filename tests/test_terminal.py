@@ -126,7 +126,7 @@ def test_a_longer_run_shows_a_bar_with_its_rate_and_leaves_nothing_behind(tiny: 
     options = ("--model", tiny, "-o", folder / "x.jsonl", "--batch", 4, "--engine", "torch")
     shown, status = on_terminal(100, "classify", folder, folder, *options)
     assert "Traceback" not in shown
-    assert re.search(r"\d+/26", shown), shown
+    assert re.search(r"\d+/(26|\?)", shown), shown  # the folder may not be counted before the run is over
     assert status == 3
 
 
