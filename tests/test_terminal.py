@@ -22,8 +22,8 @@ from vitcli.cli.console import Pace
 VIT = Path(sys.executable).with_name("vit")
 
 
-def on_terminal(columns: int, *arguments: object, encoding: str = "utf-8") -> tuple[str, int]:
-    """Everything `vit` puts on a terminal of that many columns, and its exit status."""
+def on_terminal(columns: int, *arguments: object, encoding: str = "utf-8", typed: str = "") -> tuple[str, int]:
+    """Everything `vit` puts on a terminal of that many columns where somebody typed, and its exit status."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -32,6 +32,7 @@ def on_terminal(columns: int, *arguments: object, encoding: str = "utf-8") -> tu
         [VIT, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
     )
     os.close(theirs)
+    os.write(ours, typed.encode())
     shown = b""
     with contextlib.suppress(OSError):  # EIO when the other end is closed
         while part := os.read(ours, 65536):

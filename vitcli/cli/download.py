@@ -12,7 +12,11 @@ from vitcli.cli import console, options
 def download_weights(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A name from `vit models`, or a hub repository org/name[@revision]."),
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=options.model_names,
+            help="A name from `vit models`, or a hub repository org/name[@revision].",
+        ),
     ] = options.DEFAULT_MODEL,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is already there.")] = False,
     check: Annotated[

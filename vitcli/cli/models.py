@@ -103,6 +103,12 @@ def table(paths: dict[Model, str | None]) -> None:
     )
     for number, source in enumerate(sources, 1):
         out.print(f"[{number}] {source}", style="dim")
+    known = [model for model in paths if model.top1 is not None and model.parameters is not None]
+    small = min(known, key=lambda model: (model.parameters or 0, -(model.top1 or 0)))
+    best = max(known, key=lambda model: model.top1 or 0)
+    out.print(
+        f"For a first try, {small.name} ({(small.parameters or 0) * 4e-6:.0f} MB). The most accurate is {best.name}."
+    )
     pinned = ", ".join(f"{model.name} ({model.revision[:8]})" for model in paths if model.revision)
     out.print(f"Pinned to a commit: {pinned}. The others follow their branch main.", style="dim")
 

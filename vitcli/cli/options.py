@@ -20,18 +20,39 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
 MOST_WORKERS = 256
 
+
+def model_names(incomplete: str) -> list[str]:
+    """For a shell's completion: the known models."""
+    from vitcli.hub import catalog
+
+    names = (name for model in catalog.MODELS for name in (model.name, model.repository))
+    return [name for name in names if name.lower().startswith(incomplete.lower())]
+
+
+def devices(incomplete: str) -> list[str]:
+    """For a shell's completion."""
+    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)]
+
+
 Model = Annotated[
     str,
     typer.Option(
         "--model",
         "-m",
+        autocompletion=model_names,
         envvar="VIT_MODEL",
         metavar="NAME|DIR|FILE",
         help="A known model's name, a hub repository, or weights on disk.",
     ),
 ]
 Device = Annotated[
-    str, typer.Option(envvar="VIT_DEVICE", metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.")
+    str,
+    typer.Option(
+        envvar="VIT_DEVICE",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        autocompletion=devices,
+        help="Where the network runs.",
+    ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
@@ -136,7 +157,11 @@ Form = Literal["table", "json"]  # how a report is written
 Format = Annotated[Form, typer.Option("--format", "-f", help="For a person, or JSON with everything known.")]
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A known model's name, a hub repository, or weights on disk."),
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=model_names,
+        help="A known model's name, a hub repository, or weights on disk.",
+    ),
 ]
 Preprocess = Annotated[
     Literal["hf", "timm", "deit", "torchvision", "hf-deit"] | None,

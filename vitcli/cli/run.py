@@ -183,10 +183,25 @@ def load(
             found = loaded()
     except NotDownloaded:
         at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-        if not (network.download or (at_terminal and typer.confirm(f"{name} is not here. Download it now?", err=True))):
+        if not (network.download or (at_terminal and typer.confirm(download_question(name), err=True))):
             raise
         hub.download(name)
         found = loaded()
     for warning in (*found.checkpoint.warnings, *found.backend.warnings) if not quiet else ():
         console.note(f"{warning}.")
     return found
+
+
+def download_question(name: str) -> str:
+    """What a download costs, where it goes and how long it stays."""
+    from pathlib import Path
+
+    from vitcli.hub import catalog, client
+
+    model = catalog.find(name)
+    # float32, as all of them are published
+    size = f"about {model.parameters * 4 / 1e6:,.0f} MB, " if model and model.parameters else ""
+    place = str(client.cache())
+    home = str(Path.home())
+    place = place.replace(home, "~", 1) if place.startswith(home) else place
+    return f"{name} is not here yet. Download it ({size}to {place}, where it stays)?"
