@@ -129,3 +129,20 @@ def test_the_reasons_of_a_failure_are_one_list_and_the_readme_has_it() -> None:
     assert used == set(REASONS)
     for word, meaning in REASONS.items():
         assert f"| `{word}` | {meaning} |" in README
+
+
+def test_the_readme_lists_every_variable_that_the_code_reads_and_no_other() -> None:
+    read = {word for file in PACKAGE.rglob("*.py") for word in re.findall(r"[\"'](VIT_[A-Z_]+)[\"']", file.read_text())}
+    table = re.findall(r"^\| (`VIT_.*?) \|", README, re.MULTILINE)
+    assert read == {word for row in table for word in re.findall(r"VIT_[A-Z_]+", row)}
+
+
+def test_a_variable_sets_the_option_that_the_readme_says() -> None:
+    options = {
+        param.envvar: param.opts for command in GROUP.commands.values() for param in command.params if param.envvar
+    }
+    rows = dict(re.findall(r"^\| `(VIT_[A-Z_]+)` \| `(--[a-z-]+)`", README, re.MULTILINE))
+    assert rows.pop("VIT_DEBUG") == "--debug"
+    assert rows.keys() == options.keys()
+    for variable, option in rows.items():
+        assert option in options[variable]

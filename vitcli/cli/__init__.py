@@ -55,7 +55,7 @@ def version(wanted: bool) -> None:
 @app.callback(
     epilog=(
         "Exit status: 0 every input was classified; 1 nothing could be done; 2 wrong usage; "
-        "3 finished, but some inputs failed; 130 interrupted."
+        "3 finished, but some inputs failed; 130 interrupted. The README and docs/ say more."
     )
 )
 def vit(
@@ -67,7 +67,7 @@ def vit(
     """Classify pictures with a Vision Transformer: pictures go in, ImageNet labels come out.
 
     \b
-    vit classify cat.jpg                     the five best labels
+    vit cat.jpg                              the five best labels
     vit classify photos/ -o labels.jsonl     a folder, a JSON record for each
     vit download-weights                     fetch the default model, once
     """

@@ -87,19 +87,22 @@ Output = Annotated[
         "--output", "-o", dir_okay=False, metavar="FILE", help="Write the results to this file instead of stdout."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also say where the time went.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors on stderr.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also say where the time went, and what limited the run.")
+]
 
 INPUTS, PICTURES, ROWS, RUN = "Inputs", "Decoding", "Rows", "Long runs"  # panels of the help text
 
-Recursive = Annotated[bool, typer.Option(rich_help_panel=INPUTS, help="Go into the folders of a folder.")]
-Hidden = Annotated[bool, typer.Option("--hidden", rich_help_panel=INPUTS, help="Also names that begin with a dot.")]
+Recursive = Annotated[bool, typer.Option(rich_help_panel=INPUTS, help="Include the folders of a folder.")]
+Hidden = Annotated[bool, typer.Option("--hidden", rich_help_panel=INPUTS, help="Include hidden files and folders.")]
 FollowLinks = Annotated[
     bool,
-    typer.Option("--follow-links", rich_help_panel=INPUTS, help="Go into folders that are links, never in a loop."),
+    typer.Option("--follow-links", rich_help_panel=INPUTS, help="Follow links to folders, never in a loop."),
 ]
 Null = Annotated[
-    bool, typer.Option("--null", "-0", rich_help_panel=INPUTS, help="Names on stdin end with NUL, as of find -print0.")
+    bool,
+    typer.Option("--null", "-0", rich_help_panel=INPUTS, help="Names on stdin end with NUL, as from find -print0."),
 ]
 StdinImage = Annotated[
     bool, typer.Option("--stdin-image", rich_help_panel=INPUTS, help="One picture's bytes are on stdin.")
@@ -115,7 +118,7 @@ Decode = Annotated[
     Literal["exact", "fast"],
     typer.Option(
         envvar="VIT_DECODE", rich_help_panel=PICTURES,
-        help="fast reads large JPEGs at a fraction of their size; scores then differ a little.",
+        help="fast reads large JPEGs at a fraction of their size; scores differ a little.",
     ),
 ]  # fmt: skip
 RowFormat = Annotated[
@@ -132,26 +135,28 @@ Fields = Annotated[
     str | None, typer.Option(metavar="A,B,..", rich_help_panel=ROWS, help="Only these fields, as path,label,score.")
 ]
 Long = Annotated[bool, typer.Option("--long", rich_help_panel=ROWS, help="csv and tsv: a line for each label.")]
-Resume = Annotated[
-    bool, typer.Option("--resume", rich_help_panel=RUN, help="Continue -o where an earlier run stopped.")
-]
+Resume = Annotated[bool, typer.Option("--resume", rich_help_panel=RUN, help="Continue where an earlier run stopped.")]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", rich_help_panel=RUN, help="Resume, and do failed inputs again.")
+    bool, typer.Option("--retry-failed", rich_help_panel=RUN, help="Resume, and try failed inputs again.")
 ]
 ByContent = Annotated[
     bool,
     typer.Option(
-        "--by-content", rich_help_panel=RUN, help="Know inputs again by their bytes: renamed ones are not done again."
+        "--by-content", rich_help_panel=RUN, help="Recognise files by content: renamed ones are not done again."
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", rich_help_panel=RUN, help="Overwrite an existing output.")]
 SummaryJson = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write counts and times to this file."),
+    typer.Option(
+        dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write counts and times to this file, as JSON."
+    ),
 ]
 Failures = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write the failed inputs here, as jsonl."),
+    typer.Option(
+        dir_okay=False, metavar="FILE", rich_help_panel=RUN, help="Write the failed inputs to this file, as JSON lines."
+    ),
 ]
 Form = Literal["table", "json"]  # how a report is written
 Format = Annotated[Form, typer.Option("--format", "-f", help="For a person, or JSON with everything known.")]
@@ -165,7 +170,7 @@ ModelArgument = Annotated[
 ]
 Preprocess = Annotated[
     Literal["hf", "timm", "deit", "torchvision", "hf-deit"] | None,
-    typer.Option(envvar="VIT_PREPROCESS", help="Prepare pictures as this family does, not as the checkpoint says."),
+    typer.Option(envvar="VIT_PREPROCESS", help="Prepare pictures as this family does, whatever the checkpoint says."),
 ]
 ImageSize = Annotated[
     int | None,
@@ -177,11 +182,11 @@ ImageSize = Annotated[
     ),
 ]
 Heads = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Attention heads, for weights that do not tell (vit-pytorch).")
+    int | None, typer.Option(metavar="N", min=1, help="Attention heads, for weights that do not say (vit-pytorch).")
 ]
 Pooling = Annotated[
     Literal["cls", "mean"] | None,
-    typer.Option(help="What the head reads, for weights that do not tell (vit-pytorch)."),
+    typer.Option(help="What the head reads, for weights that do not say (vit-pytorch)."),
 ]
 Labels = Annotated[
     Path | None,
