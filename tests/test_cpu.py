@@ -6,7 +6,9 @@ import copy
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,10 +116,11 @@ def test_a_batch_in_parts_gives_every_picture_its_own_row(count: int, monkeypatc
     np.testing.assert_allclose(run(given), one_by_one, atol=1e-4)
 
 
-def test_weights_are_released_block_by_block() -> None:
-    calls: list[None] = []
-    pack(network(), torch.float32, 1, release=lambda: calls.append(None))
-    assert len(calls) == 4  # the patch embedding and three blocks
+def test_packing_lets_go_of_every_plain_weight() -> None:
+    plain = network()
+    left = [weakref.ref(layer.weight) for layer in plain.blocks.modules() if isinstance(layer, torch.nn.Linear)]
+    assert pack(plain, torch.float32, 1) > len(left)  # and the patch embedding
+    assert [ref() for ref in left] == [None] * len(left)
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")  # type: ignore[no-untyped-call]
@@ -133,6 +136,20 @@ def test_mkl_s_form_gives_the_plain_logits_for_every_number_of_pictures(
     given = pixels(5)  # two pairs, and one over
     expected = plain(torch.from_numpy(PREPROCESS.normalised(given))).numpy()
     np.testing.assert_allclose(run(given), expected, atol=1e-4 * abs(expected).max())
+    weights = {name: tensor.numpy() for name, tensor in plain.state_dict().items()}
+    asked = []
+
+    def again(name: str) -> Any:
+        asked.append(name)
+        return weights[name]
+
+    monkeypatch.setattr(cpu, "ENOUGH", 2 * torch.get_num_threads())
+    run = OnCPU(copy.deepcopy(plain), PREPROCESS, torch.float32, again=again)
+    run(given[:4], repeatable=True)
+    assert asked == []
+    np.testing.assert_allclose(run(given[:1]), expected[:1], atol=1e-4 * abs(expected).max())
+    np.testing.assert_allclose(run(given[:1]), expected[:1], atol=1e-4 * abs(expected).max())
+    assert len(asked) == len(set(asked)) > 0
 
 
 def test_mkl_is_for_wide_float32_layers_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:

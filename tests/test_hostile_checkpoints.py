@@ -162,8 +162,8 @@ def test_a_namespace_beside_the_weights_is_answered_with_safe_advice(oracles: Pa
 @pytest.mark.parametrize(("content", "words"), [
     (torch.zeros(3), "holds a tensor"),
     ([torch.zeros(3)], "holds a list"),
-    ({"epoch": 3}, "epoch is not a tensor (int)"),
-    ({"model": {"a": torch.zeros(2), "step": 4}}, "step is not a tensor"),
+    ({"epoch": 3}, "'epoch' is not a tensor (int)"),
+    ({"model": {"a": torch.zeros(2), "step": 4}}, "'step' is not a tensor"),
     ({}, "holds no tensors"),
     ({7: torch.zeros(2)}, "7"),
     ({"a": torch.zeros(1).expand(10**10)}, "claims shape [10000000000]"),

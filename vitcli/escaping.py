@@ -55,4 +55,6 @@ def listed(names: list[str], most: int = 6) -> str:
 
 def value(found: Any) -> str:
     """A value of a file as it may stand in a sentence."""
+    if isinstance(found, int) and found.bit_length() > 128:
+        return "a huge number"  # Python writes none out that is longer than 4300 digits
     return repr(found)[:40] if isinstance(found, str | int | float | bool) else f"a {type(found).__name__}"

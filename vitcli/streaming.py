@@ -46,6 +46,7 @@ Answer = TypeVar("Answer", covariant=True)
 # Pictures at once. On a CPU a batch of 32 leaves enough parts for its threads to share evenly while others decode; more
 # would only delay the first row. Cards want more to do.
 BATCH_ON_CPU, BATCH_ON_CARD = 32, 128
+LARGEST_BATCH = 4096  # three times as many pictures are held, and no machine gains by it
 
 SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
 ROOM = 8  # inputs that are read ahead of the decoders; a member of an archive comes with its bytes
@@ -113,17 +114,17 @@ def stream(
     """Answer inputs: exactly one result for each that is `wanted`, in their order.
 
     `inputs` are paths or names (of pictures, folders, archives, URLs), bytes, arrays uint8 [h w 3], PIL images, Inputs.
-    `batch` pictures go through the network at once (None: what suits the device); when they do not fit in memory the
-    batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads decode (None: one for each
-    processor). `decode` and `max_pixels` are those of `images.load`. `pad` is explained above; inputs that come from
-    anything but a list or the like may be slow, or never end, and imply it. `inputs` are read in a thread of their own
-    then, `wanted` is asked in the caller's, and `on_idle` is called when all that came is answered and the next one is
-    slow. Once `stop()` is true, no further batch is begun.
+    `batch` pictures go through the network at once (None: what suits the device; LARGEST_BATCH at most); when they
+    do not fit in memory the batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads
+    decode (None: one for each processor). `decode` and `max_pixels` are those of `images.load`. `pad` is explained
+    above; inputs that come from anything but a list or the like may be slow, or never end, and imply it. `inputs`
+    are read in a thread of their own then, `wanted` is asked in the caller's, and `on_idle` is called when all that
+    came is answered and the next one is slow. Once `stop()` is true, no further batch is begun.
     Raises OutOfMemory when one picture does not fit, and what `inputs` raise.
     """
     meter = meter or Meter()
     on_cpu = model.device == "cpu"
-    meter.batch = batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD)
+    meter.batch = min(batch, LARGEST_BATCH) if batch else (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD)
     meter.workers = workers or os.cpu_count() or 1
     in_flight = 1 if on_cpu else 2  # a card computes while the next batch is put together
 
@@ -404,4 +405,8 @@ class Network:
 
     def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Logits]:
         """At most `size` pictures to the network."""
-        return self.model.submit(np.stack([picture.pixels for picture in pictures]), size if self.pad else None)
+        try:
+            pixels = np.stack([picture.pixels for picture in pictures])
+        except MemoryError as error:
+            raise OutOfMemory(f"A batch of {len(pictures)} pictures does not fit in memory.") from error
+        return self.model.submit(pixels, size if self.pad else None)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vitcli.checkpoints import Checkpoint
+from vitcli.checkpoints.weights import Weights
 from vitcli.config import Config
 from vitcli.errors import PictureError, UsageError
 from vitcli.labels import Labels
@@ -76,7 +77,8 @@ def random_checkpoint(name: str) -> Checkpoint:
     nowhere = Path(f"random weights ({name})")
     side = config.image_size
     return Checkpoint(
-        path=nowhere, files=(nowhere,), layout="random", config=config, tensors=tensors,
+        path=nowhere, files=(nowhere,), layout="random", config=config,
+        tensors=Weights.in_memory(tensors),
         preprocess=Preprocess(side, side, mean=HALF, std=HALF), labels=Labels.unnamed(config.classes),
         dtype="float32", warnings=(), sources={}, dropped=(),
     )  # fmt: skip

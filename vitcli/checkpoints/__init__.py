@@ -10,8 +10,7 @@ names they give, and `positions.py` resizes positions for pictures of other size
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,21 +19,20 @@ from typing import Literal, TypedDict, Unpack
 import numpy as np
 
 from vitcli.checkpoints import files
-from vitcli.checkpoints.arrange import Part, arrange
-from vitcli.checkpoints.files import Array
+from vitcli.checkpoints.arrange import arrange
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
 from vitcli.checkpoints.settings import Settings, default_of, scored
+from vitcli.checkpoints.source import Array, Source
+from vitcli.checkpoints.weights import Weights
 from vitcli.config import Config
-from vitcli.errors import CheckpointError, NotWeights, UsageError
+from vitcli.errors import CheckpointError, NotWeights, OutOfMemory, UsageError
 from vitcli.escaping import listed
 from vitcli.hub.repository import WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
 __all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized"]
-
-SMALL = 2**16  # elements: tensors below this are checked for NaN on every load, at no cost one would notice
 
 IMAGENET_21K = (21841, 21843)
 
@@ -47,28 +45,28 @@ class Checkpoint:
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
     `sources` says where "labels", "preprocess" and "heads" come from; `dropped` names tensors that inference does not
-    need; `warnings` are sentences for whoever chose the checkpoint; `maps` are the mapped files
-    that tensors are views of.
+    need; `warnings` are sentences for whoever chose the checkpoint; `opened` are the files, in the order of `files`.
+    Whatever is read of them later is what they held when they were opened, or CheckpointError is raised.
     """
 
     path: Path
     files: tuple[Path, ...]
     layout: str
     config: Config
-    tensors: Mapping[str, Array]
+    tensors: Weights
     preprocess: Preprocess
     labels: Labels
     dtype: str
     warnings: tuple[str, ...]
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
-    maps: tuple[mmap.mmap, ...] = ()
+    opened: tuple[Source, ...] = ()
 
     def sha256(self) -> str:
         """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""
         import hashlib
 
-        hashes = [_sha256(file) for file in self.files]
+        hashes = [source.sha256() for source in self.opened]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def not_finite(self) -> list[str]:
@@ -78,17 +76,7 @@ class Checkpoint:
     def headless(self) -> Checkpoint:
         """The same network without its classification head, which gives features [b d] instead of logits [b k]."""
         config = replace(self.config, classes=0)
-        tensors = {name: self.tensors[name] for name in config.tensors()}
-        return replace(self, config=config, tensors=tensors, labels=Labels.unnamed(0))
-
-    def release(self) -> None:
-        """Take the mapped files' pages out of this process; whoever reads a tensor again gets them back.
-
-        Weights would otherwise count twice once a network has packed them or has them on a card. Nobody writes to them.
-        """
-        for data in self.maps:
-            if hasattr(data, "madvise"):  # not on Windows
-                data.madvise(mmap.MADV_DONTNEED)
+        return replace(self, config=config, tensors=self.tensors.only(config.tensors()), labels=Labels.unnamed(0))
 
 
 class Options(TypedDict, total=False):
@@ -106,7 +94,7 @@ def load(path: Path, **options: Unpack[Options]) -> Checkpoint:
 
     Raises NotWeights for what is not a checkpoint, LayoutError for tensors missing, left over or misshapen,
     CheckpointError for anything else about the files, UsageError for options that do not fit the network.
-    Small tensors are checked for NaN here, all of them by `not_finite()`.
+    Small tensors are checked for NaN here, all of them by `not_finite()`. Raises OutOfMemory where they do not fit.
     """
     return _open(path, whole=True, **options)
 
@@ -116,7 +104,14 @@ def peek(path: Path, **options: Unpack[Options]) -> Checkpoint:
     return _open(path, whole=False, **options)
 
 
-def _open(
+def _open(path: Path, whole: bool, **options: Unpack[Options]) -> Checkpoint:
+    try:
+        return _opened(path, whole, **options)
+    except MemoryError as error:
+        raise OutOfMemory(f"{path}: there is not enough memory to read these weights.") from error
+
+
+def _opened(
     path: Path,
     whole: bool,
     heads: int | None = None,
@@ -131,7 +126,8 @@ def _open(
     else:
         contents, weights = files.read(chosen), (chosen,)
     if whole:
-        contents.read_ahead()
+        for source in contents.sources:
+            source.read_ahead()
     settings = Settings.beside(chosen.parent, heads, pooling)
     settings.warnings.extend(contents.remarks)
     found = arrange(chosen, contents.tensors, settings)
@@ -148,15 +144,16 @@ def _open(
     if preprocess_from == default_of(family) and found.layout.preprocess_doubt and not config.distillation_token:
         settings.warnings.append(f"nothing says how pictures are prepared: {found.layout.preprocess_doubt}")
     named, labels_from = _labels(settings, config.classes, labels)
-    lazy = Lazy(found.parts, change)
-    tensors: Mapping[str, Array] = lazy.whole() if whole else lazy
+    tensors = Weights(found.parts, change)
     if whole:
-        small = (name for name, tensor in tensors.items() if tensor.size < SMALL)
-        if bad := [name for name in small if not _finite(tensors[name])]:
+        tensors.keep()
+        if bad := [name for name, tensor in tensors.small().items() if not _finite(tensor)]:
             raise CheckpointError(f"{chosen}: NaN or infinity among the weights ({listed(bad)}). "
                                   "Training went wrong, or the file is damaged: use another checkpoint.")  # fmt: skip
         if not tensors["head.weight"].any():
             settings.warnings.append(ZERO_HEAD)
+    for source in contents.sources:
+        source.still_there()
     return Checkpoint(
         path=path,
         files=weights,
@@ -169,33 +166,8 @@ def _open(
         warnings=tuple(dict.fromkeys(settings.warnings)),
         sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},
         dropped=found.dropped,
-        maps=contents.maps,
+        opened=contents.sources,
     )
-
-
-class Lazy(Mapping[str, Array]):
-    """Canonical name -> array, read anew whenever it is asked for; `positions` pass through `change` if given."""
-
-    def __init__(self, parts: Mapping[str, Part], change: Callable[[Array], Array] | None) -> None:
-        self._parts, self._change = parts, change
-
-    def _read(self, name: str, moved: dict[str, Array]) -> Array:
-        array = self._parts[name].read(moved)
-        return self._change(array) if self._change and name == "positions" else array
-
-    def __getitem__(self, name: str) -> Array:
-        return self._read(name, {})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def whole(self) -> dict[str, Array]:
-        """All of them, each stored tensor read once."""
-        moved: dict[str, Array] = {}
-        return {name: self._read(name, moved) for name in self._parts}
 
 
 def _weights_of(path: Path) -> Path:
@@ -263,10 +235,3 @@ def _finite(tensor: Array) -> bool:
     # one pass without a copy: a sum is NaN or infinite if anything is, and rarely otherwise (overflow)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(tensor.sum())) or bool(np.isfinite(tensor).all())
-
-
-def _sha256(path: Path) -> str:
-    import hashlib  # here, because a cold start does without it
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,16 +20,19 @@ from einops import EinopsError, parse_shape, rearrange
 
 from vitcli import escaping
 from vitcli.checkpoints.architectures import ELSEWHERE, telltale
-from vitcli.checkpoints.files import FLOATS, Array, Stored
+from vitcli.checkpoints.files import FLOATS, Stored
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
 from vitcli.checkpoints.settings import Settings
+from vitcli.checkpoints.source import Array, Place
 from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError
 from vitcli.escaping import listed, short
 
 PATCHES = "patch_embedding.projection.weight"
 MAX_BLOCKS = 1000  # the deepest published ViT has 56
+MAX_SIDE = 4096  # pixels
+MAX_CLASSES = 1_000_000  # ImageNet-21k has 21,843
 
 # What training leaves among the weights and inference never reads: counters, and the weights of a loss.
 ASIDE = re.compile(
@@ -56,11 +59,20 @@ class Part:
     shape: tuple[int, ...]
     lengths: Mapping[str, int]
 
+    @property
+    def place(self) -> Place | None:
+        """Where the numbers lie in the file as they are needed, None where they have to be converted or moved."""
+        if self.stored.place is None or self.rule.moves:
+            return None
+        return self.stored.place.part(self.index or 0, self.shape)
+
     def read(self, moved: MutableMapping[str, Array]) -> Array:
-        """The numbers, a view of the stored ones where the pattern allows.
+        """The numbers, in memory that nobody else has or only the parts of the same stored tensor.
 
         `moved` remembers what was read, so that the parts of one stored tensor share it.
         """
+        if self.place is not None:
+            return self.place.read()
         if self.source not in moved:
             moved[self.source] = moved_axes(self.stored.read(), self.rule, self.lengths)
         whole = moved[self.source]
@@ -296,6 +308,9 @@ def config_of(
         raise LayoutError(f"{path}: {name} has {rows} rows, {prefix} of them for tokens before the patches: no square "
                           "number of patches, and only square pictures are built here.")  # fmt: skip
     grid = math.isqrt(rows - prefix * prefix_positions)
+    if grid * patch > MAX_SIDE or classes > MAX_CLASSES:
+        raise CheckpointError(f"{path}: a network for {classes:,} classes and pictures of {grid * patch:,} pixels; "
+                              f"what is built here has up to {MAX_CLASSES:,} and {MAX_SIDE:,}.")  # fmt: skip
     if not attention_out:
         heads, heads_from = 1, "the tensors"  # nothing to project: one head of full width
     else:

@@ -19,7 +19,8 @@ import numpy as np
 from einops import rearrange
 
 from vitcli.checkpoints import LAYOUTS, Checkpoint
-from vitcli.checkpoints.files import FOREIGN, READERS, Array
+from vitcli.checkpoints.files import FOREIGN, READERS
+from vitcli.checkpoints.source import Array
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, OutputError, UsageError
 from vitcli.labels import Labels

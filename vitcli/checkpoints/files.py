@@ -6,23 +6,24 @@ and believes no size that the file's own bytes do not back.
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import mmap
-import re
 import struct
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vitcli.errors import CheckpointError, MissingExtra, NotWeights
+from vitcli import escaping
+from vitcli.checkpoints import pickles
+from vitcli.checkpoints.source import Array, Place, Source
+from vitcli.errors import CheckpointError, NotWeights
 from vitcli.escaping import first_line, listed, short
 from vitcli.hub.repository import weight_map
 from vitcli.impostors import impostor
@@ -30,13 +31,14 @@ from vitcli.impostors import impostor
 if TYPE_CHECKING:
     import zipfile  # imported where archives are read: most checkpoints are none
 
-Array: TypeAlias = npt.NDArray[np.float32]
-
 # No published ViT comes near: the header of ViT-B/16 is 23 kB, its index of shards as much.
 MAX_HEADER = 16 * 2**20
 MAX_TENSORS = 100_000
 # Compressed weights shrink by a tenth; a file that grows a hundredfold is a trap, unless what it grows to is small.
 MAX_INFLATION, HARMLESS = 100, 64 * 2**20
+# What torch.save writes beside the numbers: 100 kB for ViT-B/16 with its optimizer. Read at a million steps a second.
+MAX_PICKLE = 4 * 2**20
+MAX_SHARING = 4  # times the file that its tensors may take: weights are tied, and averages kept beside them
 
 DTYPES = {  # safetensors' name of a dtype -> how numpy reads it (bfloat16 by its bits) and its usual name
     "F64": ("<f8", "float64"),
@@ -50,16 +52,18 @@ DTYPES = {  # safetensors' name of a dtype -> how numpy reads it (bfloat16 by it
     "U8": ("u1", "uint8"),
     "BOOL": ("?", "bool"),
 }
+NUMPY = {usual: numpy for numpy, usual in DTYPES.values()}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor in a file. `read()` gives it as float32, without a copy where the file holds float32 uncompressed."""
+    """A tensor in a file. `read()` gives it as float32; `place` is where the file holds it just so, if it does."""
 
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], Array]
+    place: Place | None = None
 
 
 Tensors: TypeAlias = Mapping[str, Stored]
@@ -67,17 +71,11 @@ Tensors: TypeAlias = Mapping[str, Stored]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of weights holds: its tensors, remarks for whoever chose it, and the file where it is mapped."""
+    """What files of weights hold: tensors, remarks for whoever chose them, and the files, which are open."""
 
     tensors: Tensors
     remarks: tuple[str, ...] = ()
-    maps: tuple[mmap.mmap, ...] = ()
-
-    def read_ahead(self) -> None:
-        """Have the system fetch mapped files from the disk while this process does other things."""
-        for data in self.maps:
-            if hasattr(data, "madvise"):  # not on Windows
-                data.madvise(mmap.MADV_WILLNEED)
+    sources: tuple[Source, ...] = ()
 
 
 def read(path: Path) -> Contents:
@@ -138,21 +136,22 @@ def refuse_impostors(path: Path) -> None:
 
 
 def read_safetensors(path: Path) -> Contents:
-    """A .safetensors file, memory-mapped: float32 tensors are views of the map.
+    """A .safetensors file: float32 tensors stay where they are until they are asked for.
 
     The file is 8 bytes of header length, the header (JSON: name -> dtype, shape, offsets), and the numbers.
     """
-    data = _mapped(path)
-    if len(data) < 8:
-        raise NotWeights(f"{path}: {len(data)} bytes are not a safetensors file. Download it again.")
-    (length,) = struct.unpack("<Q", data[:8])
+    source = Source(path)
+    if source.size < 8:
+        raise NotWeights(f"{path}: {source.size} bytes are not a safetensors file. Download it again.")
+    first = source.read(0, 8)
+    (length,) = struct.unpack("<Q", first)
     if length > MAX_HEADER:
-        kind = "a zip archive, as .npz and .pth are" if data[:2] == b"PK" else f"a header of {length:,} bytes"
+        kind = "a zip archive, as .npz and .pth are" if first[:2] == b"PK" else f"a header of {length:,} bytes"
         raise NotWeights(f"{path}: not a safetensors file (it begins like {kind}).")
     start = 8 + length
-    if start > len(data):
+    if start > source.size:
         raise NotWeights(f"{path}: cut short in its header. Download it again.")
-    header = _header(data[8:start], path)
+    header = _header(source.read(8, length), path)
     tensors: dict[str, Stored] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in header.items():
@@ -160,23 +159,14 @@ def read_safetensors(path: Path) -> Contents:
             continue
         shape, dtype, begin, end = _entry(name, entry, path)
         spans.append((begin, end, name))
-        tensors[name] = Stored(shape, DTYPES[dtype][1], _view(data, start + begin, shape, dtype))
+        tensors[name] = Stored(shape, DTYPES[dtype][1], *_numbers(source, start + begin, shape, dtype))
     spans.sort()
-    if (needed := start + max((end for _, end, _ in spans), default=0)) > len(data):
-        raise NotWeights(f"{path}: cut short, {len(data):,} of {needed:,} bytes are there. Download it again.")
+    if (needed := start + max((end for _, end, _ in spans), default=0)) > source.size:
+        raise NotWeights(f"{path}: cut short, {source.size:,} of {needed:,} bytes are there. Download it again.")
     for (_, end, one), (begin, _, other) in pairwise(spans):
         if begin < end:
             raise NotWeights(f"{path}: {listed([one, other])} claim the same bytes. The file is damaged.")
-    return Contents(tensors, maps=(data,))
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    # ACCESS_COPY: a private map, so arrays over it are writeable (which torch asks for) and the file never changes
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    return Contents(tensors, sources=(source,))
 
 
 def _header(text: bytes, path: Path) -> dict[str, Any]:
@@ -214,12 +204,13 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[tuple[int, ...], str, int
     return shape, dtype, begin, end
 
 
-def _view(data: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: str) -> Callable[[], Array]:
-    def view() -> Array:
-        stored = np.frombuffer(data, DTYPES[dtype][0], math.prod(shape), offset) if math.prod(shape) else np.zeros(0)
-        return as_float32(stored.reshape(shape), bits=dtype == "BF16")
+def _numbers(
+    source: Source, offset: int, shape: tuple[int, ...], dtype: str
+) -> tuple[Callable[[], Array], Place | None]:
+    def load() -> Array:
+        return as_float32(source.numbers(offset, shape, DTYPES[dtype][0]), bits=dtype == "BF16")
 
-    return view
+    return load, Place(source, offset, shape) if dtype == "F32" else None
 
 
 def as_float32(array: npt.NDArray[Any], *, bits: bool = False) -> Array:
@@ -235,9 +226,10 @@ def read_npz(path: Path) -> Contents:
     """A .npz archive of numpy arrays, as Google publishes. Only headers are read before a tensor is asked for."""
     import zipfile
 
+    source = Source(path)
     tensors: dict[str, Stored] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source.stream()) as archive:
             members = archive.infolist()
             _refuse_bombs(path, members)
             for member in members:
@@ -255,12 +247,14 @@ def read_npz(path: Path) -> Contents:
                     raise NotWeights(f"{path}: {short(name)} holds {dtype}, not numbers.")
                 if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
                     raise NotWeights(f"{path}: {short(name)} claims shape {list(shape)}, more than the file holds.")
-                tensors[name] = Stored(shape, "bfloat16" if bits else dtype.name, _member(path, member.filename, bits))
-    except CheckpointError:
+                tensors[name] = Stored(
+                    shape, "bfloat16" if bits else dtype.name, _member(source, member.filename, bits)
+                )
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # a damaged archive can raise anything, and so can each way of compressing one
         raise NotWeights(f"{path}: not a sound .npz archive ({first_line(error)}). Download it again.") from error
-    return Contents(tensors)
+    return Contents(tensors, sources=(source,))
 
 
 def _refuse_bombs(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -279,16 +273,18 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(shape), dtype
 
 
-def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
+def _member(source: Source, name: str, bits: bool) -> Callable[[], Array]:
     import zipfile
 
     def load() -> Array:
         try:
-            with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            with zipfile.ZipFile(source.stream()) as archive, archive.open(name) as file:
                 array = np.lib.format.read_array(file, allow_pickle=False)
+        except (CheckpointError, MemoryError):
+            raise
         except Exception as error:
             raise NotWeights(
-                f"{path}: {short(name)} is damaged ({first_line(error)}). Download the file again."
+                f"{source.path}: {short(name)} is damaged ({first_line(error)}). Download the file again."
             ) from error
         return as_float32(array.view("<u2") if bits else array, bits=bits)
 
@@ -298,104 +294,162 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
 def read_torch(path: Path) -> Contents:
     """A file of torch.save, often .bin, .pth, .pt or .ckpt: a state dict, or a dictionary with one inside.
 
-    Only weights are unpickled (`weights_only=True`), so the file cannot run code.
+    Its pickle is read as data (`pickles`), so the file cannot run code; numbers stay where they are.
     """
     import zipfile
 
-    script = NotWeights(f"{path}: a TorchScript program (torch.jit.save), not a state dict. Save the weights alone: "
-                        "torch.save(torch.jit.load(...).state_dict(), ...).")  # fmt: skip
+    source = Source(path)
     unsound = NotWeights(f"{path}: not a sound PyTorch checkpoint: cut short, damaged or another kind of file. "
                          "Download it again.")  # fmt: skip
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = archive.infolist()
-        except Exception as error:
-            raise unsound from error
-        if any(member.filename.endswith("/constants.pkl") for member in members):
-            raise script
-        # torch.save never compresses, and what it did not compress cannot inflate
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise NotWeights(f"{path}: compressed, which PyTorch never does to a checkpoint, so nothing was unpacked.")
-        mapped = True
-    else:
-        mapped = False  # written before torch 1.6: read into memory
     try:
-        import torch
-    except ImportError as error:  # pragma: no cover
-        raise MissingExtra(f"{path.suffix} files", "torch") from error
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # about old ways of pickling, and only for who wrote the file
-            source = file if path.suffix == ".safetensors" else path  # torch would believe the ending
-            loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and source is path)
-    except Exception as error:  # a damaged pickle can raise anything
-        # torch's own message recommends the unsafe way, so it is never passed on
-        stranger = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
-        if stranger is None:
-            raise unsound from error
+        zipped = zipfile.is_zipfile(source.stream())
+        loaded, locate, order = _zipped(source) if zipped else _legacy(source)
+    except (CheckpointError, MemoryError):
+        raise
+    except pickles.Stranger as error:
         raise NotWeights(
-            f"{path}: holds more than weights ({stranger[1][:80]}), and reading that could run code, so nothing was "
-            "read. Where the file comes from, save the weights alone: torch.save(model.state_dict(), ...)."
-        ) from error
-    return _state_dict(loaded, path)
+            f"{path}: holds more than weights ({short(str(error), 80)}), and reading that could run code, so nothing "
+            "was read. Where the file comes from, save the weights alone: torch.save(model.state_dict(), ...)."
+        ) from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise unsound from error
+    return _state_dict(loaded, source, locate, order)
+
+
+Order = Literal["<", ">"]  # of the bytes of a number
+Locate: TypeAlias = Callable[[str], tuple[int, int]]  # key of a storage -> its first byte, and how many there are
+
+
+def _zipped(source: Source) -> tuple[Any, Locate, Order]:
+    """torch.save since 1.6: a zip of a pickle and a record for each storage, none of them compressed."""
+    import zipfile
+
+    path = source.path
+    with zipfile.ZipFile(source.stream()) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if any(name.endswith("/constants.pkl") for name in members):
+            raise NotWeights(f"{path}: a TorchScript program (torch.jit.save), not a state dict. Save the weights "
+                             "alone: torch.save(torch.jit.load(...).state_dict(), ...).")  # fmt: skip
+        # torch.save never compresses, and what it did not compress cannot inflate
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise NotWeights(f"{path}: compressed, which PyTorch never does to a checkpoint, so nothing was unpacked.")
+        name = next(name for name in members if name == "data.pkl" or name.endswith("/data.pkl"))
+        home = name.removesuffix("data.pkl")
+        if members[name].file_size > MAX_PICKLE:
+            raise NotWeights(f"{path}: {members[name].file_size:,} bytes beside the weights are not a checkpoint. Save "
+                             "the weights alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+        big = f"{home}byteorder" in members and archive.read(f"{home}byteorder") == b"big"
+        loaded = pickles.read(io.BytesIO(archive.read(name)), {})
+
+    def locate(key: str) -> tuple[int, int]:
+        member = members[f"{home}data/{key}"]
+        start = member.header_offset
+        head = source.read(start, 30)
+        if head[:4] != b"PK\3\4" or member.flag_bits & 1:
+            raise ValueError("record")
+        start += 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        return start, min(member.file_size, source.size - start)
+
+    return loaded, locate, ">" if big else "<"
+
+
+def _legacy(source: Source) -> tuple[Any, Locate, Order]:
+    """torch.save before 1.6: pickles (a number, a version, the machine, the object, the keys), then the storages."""
+    head = io.BytesIO(source.read(0, MAX_PICKLE))
+    widths: dict[str, int] = {}
+    number, version, machine, loaded, keys = (pickles.read(head, widths) for _ in range(5))
+    if number != 0x1950A86A20F9469CFC6C or version != 1001:
+        raise ValueError("number")
+    order: Order = "<" if machine.named().get("little_endian", True) else ">"
+    places: dict[str, tuple[int, int]] = {}
+    start = head.tell()
+    for key in keys:
+        count = int.from_bytes(source.read(start, 8), "little" if order == "<" else "big")
+        places[key] = (start + 8, count * widths[key])
+        start += 8 + places[key][1]
+    return loaded, places.__getitem__, order
 
 
 # Where training scripts put the state dict; averaged weights first, which timm too prefers when both are there.
 WRAPPERS = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model", "module")
 
 
-def _state_dict(loaded: Any, path: Path) -> Contents:
-    import torch
-
-    remarks: list[str] = []
+def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Contents:
+    path, remarks = source.path, []
     for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
-        if not isinstance(loaded, Mapping):
+        if not isinstance(loaded, pickles.Table):
             break
-        inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
-        if not inside and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+        named = loaded.named()
+        inside = [key for key in WRAPPERS if isinstance(named.get(key), pickles.Table) and named[key]]
+        if not inside and not any(isinstance(value, pickles.Tensor) for value in named.values()):
             # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
-            inside = [key for key, value in loaded.items() if isinstance(value, Mapping)
-                      and any(isinstance(tensor, torch.Tensor) for tensor in value.values())]  # fmt: skip
+            inside = [key for key, value in named.items() if isinstance(value, pickles.Table)
+                      and any(isinstance(tensor, pickles.Tensor) for _, tensor in value)]  # fmt: skip
             if len(inside) > 1:
-                raise NotWeights(f"{path}: holds several dictionaries of tensors ({listed(list(map(str, inside)))}"
-                                 "). Save the one you mean alone.")  # fmt: skip
+                raise NotWeights(f"{path}: holds several dictionaries of tensors ({listed(inside)}). Save the one you "
+                                 "mean alone.")  # fmt: skip
         if not inside:
             break
         if len(inside) > 1:
             remarks.append(f"the file holds {' and '.join(map(repr, inside))}: took {inside[0]!r}")
-        loaded = loaded[inside[0]]
-    if not isinstance(loaded, Mapping):
-        kind = "a tensor" if isinstance(loaded, torch.Tensor) else f"a {type(loaded).__name__}"
+        loaded = named[inside[0]]
+    if not isinstance(loaded, pickles.Table):
+        kind = "a tensor" if isinstance(loaded, pickles.Tensor) else f"a {type(loaded).__name__.lower()}"
         raise NotWeights(f"{path}: holds {kind}, not a dictionary of named weights.")
     if len(loaded) > MAX_TENSORS:
         raise NotWeights(f"{path}: {len(loaded):,} entries are not a checkpoint.")
-    tensors = {}
-    for name, value in loaded.items():
+    tensors: dict[str, Stored] = {}
+    claimed = 0
+    for name, value in loaded:
         if isinstance(name, str) and "_packed_params" in name:
             raise NotWeights(f"{path}: quantised weights (torch.ao.quantization), which are not read here. Save the "
                              "state dict of the network before it was quantised.")  # fmt: skip
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise NotWeights(f"{path}: {short(str(name))} is not a tensor ({type(value).__name__}). Save the state "
-                             "dict alone: torch.save(model.state_dict(), ...).")  # fmt: skip
-        plain = value.layout == torch.strided and value.device.type == "cpu"
-        if not plain or value.is_quantized or value.is_complex():
+        if not isinstance(name, str) or not isinstance(value, pickles.Tensor):
+            what = type(value).__name__.lower()
+            raise NotWeights(f"{path}: {escaping.value(name)} is not a tensor ({what}). Save the state dict alone: "
+                             "torch.save(model.state_dict(), ...).")  # fmt: skip
+        if value.storage is None or value.dtype is None:
             raise NotWeights(f"{path}: {short(name)} is sparse, quantised, complex or empty, not plain weights.")
+        tensors[name] = _from_torch(source, name, value, locate, order)
+        claimed += math.prod(value.shape) * value.storage.width
         # one number can be seen as many: allowed (some do it to a vector of equal scales), up to a point
-        size = value.numel() * value.element_size()
-        if size > HARMLESS and size > value.untyped_storage().nbytes():
+        if claimed > HARMLESS and claimed > MAX_SHARING * source.size:
             raise NotWeights(f"{path}: {short(name)} claims shape {list(value.shape)}, more than the file holds.")
-        dtype = str(value.dtype).removeprefix("torch.")
-        tensors[name] = Stored(tuple(value.shape), dtype, _from_torch(value))
-    return Contents(tensors, tuple(remarks))
+    return Contents(tensors, tuple(remarks), (source,))
 
 
-def _from_torch(tensor: Any) -> Callable[[], Array]:
+def _from_torch(source: Source, name: str, tensor: pickles.Tensor, locate: Locate, order: Order) -> Stored:
+    """A tensor of a PyTorch file, whose numbers must all lie in it."""
+    stored, kind = tensor.storage, np.dtype(NUMPY[tensor.dtype or ""]).newbyteorder(order)
+    lies = NotWeights(f"{source.path}: {short(name)} claims shape {list(tensor.shape)}, more than the file holds.")
+    if math.prod(tensor.shape) == 0:
+        return Stored(tensor.shape, str(tensor.dtype), lambda: np.zeros(tensor.shape, np.float32))
+    try:
+        assert stored is not None
+        start, size = locate(stored.key)
+    except Exception as error:  # no such record, or none of these
+        raise lies from error
+    first = stored.start * stored.width + tensor.offset * kind.itemsize
+    span = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
+    if first + span * kind.itemsize > min(size, (stored.start + stored.count) * stored.width):
+        raise lies
+    if start + first + span * kind.itemsize > source.size:
+        raise lies
+    bits = tensor.dtype == "bfloat16"
+    in_order = span == math.prod(tensor.shape) and tensor.strides == _steps(tensor.shape)
+
     def load() -> Array:
-        array: Array = tensor.detach().float().contiguous().numpy()
-        return array
+        numbers = source.numbers(start + first, (span,), kind.str)
+        strides = [step * kind.itemsize for step in tensor.strides]
+        return as_float32(np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides), bits=bits)
 
-    return load
+    place = Place(source, start + first, tensor.shape) if in_order and kind == np.dtype("<f4") else None
+    return Stored(tensor.shape, str(tensor.dtype), load, place)
+
+
+def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of an array whose numbers lie one after another, in numbers."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
@@ -416,17 +470,17 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
                               f"{listed(missing)}. Download them.")  # fmt: skip
     tensors: dict[str, Stored] = {}
     remarks: list[str] = []
-    maps: list[mmap.mmap] = []
+    sources: list[Source] = []
     for file in files:
         contents = read(file)
         if twice := tensors.keys() & contents.tensors.keys():
             raise NotWeights(f"{file}: holds {min(twice)!r}, which another shard holds too.")
         tensors.update(contents.tensors)
         remarks.extend(contents.remarks)
-        maps.extend(contents.maps)
+        sources.extend(contents.sources)
     if lost := sorted(shards.keys() - tensors.keys()):
         raise NotWeights(f"{path}: no shard holds {listed(lost)}. Download the shards again.")
-    return Contents(tensors, tuple(remarks), tuple(maps)), files
+    return Contents(tensors, tuple(remarks), tuple(sources)), files
 
 
 # How weights of other frameworks begin and at which byte, what their files end in, and what to say of them.

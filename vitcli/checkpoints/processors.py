@@ -12,6 +12,9 @@ from vitcli.pictures.preprocess import FILTERS, HALF, IMAGENET_MEAN, IMAGENET_ST
 # Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
 LARGEST_SIDE = 4096
 
+# What a pixel may become, and the least that tells black from white: networks see a few units of either sign.
+LARGEST_NUMBER, LEAST_CONTRAST = 1e4, 1e-4
+
 # Defaults of the image processors whose checkpoints we load, as transformers 5 has them; `squash` is what a bare
 # number means as `size`: both sides, or the shortest.
 _PROCESSORS: dict[str, dict[str, Any]] = {
@@ -66,7 +69,7 @@ def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Prepro
         std = tuple(value / (255 * factor) for value in std)
     # crop_rounding is a word of `vit convert`'s; transformers always rounds down
     rounding: Literal["down", "even"] = "even" if config.get("crop_rounding") == "even" else "down"
-    return Preprocess(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding)
+    return _sound(Preprocess(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding))
 
 
 def from_timm(config: Mapping[str, Any]) -> Preprocess:
@@ -104,7 +107,20 @@ def from_timm(config: Mapping[str, Any]) -> Preprocess:
     if min(std) <= 0:
         raise CheckpointError("The preprocessing settings divide by zero: std must be > 0.")
     fit: Literal["squash", "shortest"] = "squash" if settings["crop_mode"] == "squash" else "shortest"
-    return Preprocess(size, math.floor(size / crop), fit, cast(Filter, settings["interpolation"]), mean, std, "even")
+    filter = cast(Filter, settings["interpolation"])
+    return _sound(Preprocess(size, math.floor(size / crop), fit, filter, mean, std, "even"))
+
+
+def _sound(found: Preprocess) -> Preprocess:
+    """The same settings. Raises CheckpointError where they would make numbers of pixels that no network takes."""
+    for mean, std in zip(found.mean, found.std, strict=True):
+        darkest, contrast = mean / std, 1 / std
+        if not (abs(darkest) <= LARGEST_NUMBER and LEAST_CONTRAST <= contrast <= LARGEST_NUMBER):
+            raise CheckpointError(
+                f"The preprocessing settings make {-darkest:.3g} of black and {contrast - darkest:.3g} of white, which "
+                "no network takes. Choose with --preprocess."
+            )
+    return found
 
 
 def _side(value: Any, field: str, squash: bool = True) -> tuple[Literal["squash", "shortest"], int]:

@@ -27,6 +27,12 @@ class Rule:
         """The stored side of the pattern."""
         return self.axes.partition("->")[0].strip()
 
+    @property
+    def moves(self) -> bool:
+        """Whether numbers end up in another order; brackets alone only cut the same row of numbers differently."""
+        left, _, right = re.sub("[()]", " ", self.axes).partition("->")
+        return left.split() != right.split()
+
     def match(self, name: str) -> dict[str, str] | None:
         """`{L}` and `{p}` of a name of theirs, None if the rule is not about it."""
         match = _regex(self.theirs).fullmatch(name)

@@ -186,7 +186,10 @@ class Settings:
     def eps(self) -> float | None:
         """LayerNorm's epsilon."""
         found = self.first(
-            "layer_norm_eps", "norm_eps", sound=lambda v: type(v) in (int, float) and 0 <= v <= 0.1, expected="epsilon"
+            "layer_norm_eps",
+            "norm_eps",
+            sound=lambda v: type(v) in (int, float) and 1e-30 <= v <= 0.1,
+            expected="epsilon",
         )
         return self.architecture.eps if found is None else float(found)
 

@@ -84,5 +84,10 @@ def main() -> None:
             raise
         console.error(str(error))
         sys.exit(error.exit_status)
+    except MemoryError:
+        if console.debugging():
+            raise
+        console.error("There is not enough memory. Give it more, or a smaller --batch or fewer --workers.")
+        sys.exit(1)
     finally:
         gc.freeze()  # skips a last collection of torch's objects at exit, a quarter of a second

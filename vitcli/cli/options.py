@@ -73,6 +73,7 @@ AutoBatch = Annotated[
     typer.Option(
         envvar="VIT_BATCH",
         min=1,
+        max=4096,
         metavar="N",
         help="Pictures that go through the network at once; by default what suits the device.",
     ),

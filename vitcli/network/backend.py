@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import OutOfMemory, UsageError
+from vitcli.memory import available
 from vitcli.network.hardware import (
     accelerator_likely,
     choose_device,
@@ -79,7 +80,7 @@ class NumpyBackend:
         from vitcli.network.numpy_model import NumpyViT
 
         self._normalised = checkpoint.preprocess.normalised
-        self._model = NumpyViT(checkpoint.config, checkpoint.tensors, processors())
+        self._model = NumpyViT(checkpoint.config, checkpoint.tensors.streamed(), processors())
 
     def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
         """Classify a batch now; waiting for it takes no time."""
@@ -115,7 +116,10 @@ class TorchBackend:
 
         self.device, self.dtype = device, dtype
         self.warnings: tuple[str, ...] = ()
+        if 4 * checkpoint.config.parameters > available():
+            raise MemoryError
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
+        checkpoint.tensors.release()
         self._run: OnCPU | OnCard
         if device == "cpu":
             from vitcli.network.cpu import OnCPU
@@ -124,12 +128,11 @@ class TorchBackend:
                 self.warnings = (f"This CPU has no {dtype} arithmetic, so it is emulated: float32 would be faster",)
             if "OMP_NUM_THREADS" not in os.environ:
                 torch.set_num_threads(processors())
-            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.release)
+            self._run = OnCPU(network, checkpoint.preprocess, torch_dtype, batch, checkpoint.tensors.__getitem__)
         else:
             from vitcli.network.accelerator import OnCard
 
             self._run = OnCard(network.lower(torch_dtype).to(device), checkpoint.preprocess, compiled)
-            checkpoint.release()
 
     def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
         """Start on a batch. An accelerator goes on by itself: submit the next batch before waiting for this one."""
@@ -148,18 +151,28 @@ class TorchBackend:
 
     @contextmanager
     def _memory_errors(self, pixels: Pixels) -> Iterator[None]:
-        import torch
 
         try:
             yield
-        except RuntimeError as error:  # the CPU's and MPS's allocators have no class of their own
-            text = str(error)
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
-                self._run.shrink()
-                raise OutOfMemory(
-                    f"A batch of {len(pixels)} pictures does not fit in the memory of {self.device}."
-                ) from error
-            raise
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
+            self._run.shrink()
+            raise OutOfMemory(
+                f"A batch of {len(pixels)} pictures does not fit in the memory of {self.device}."
+            ) from error
+
+
+# What the allocators of torch, C++ and oneDNN say, none of which but CUDA's has a class of its own.
+NO_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a primitive",
+    "could not create a memory",
+)  # fmt: skip
+
+
+def lacks_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether an error of torch's means that there was not enough memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def load(
@@ -175,9 +188,30 @@ def load(
     """A network ready to run. `pictures` is how many there are to classify, `batch` how many at once; None for many.
 
     The engine, and for how many pictures at once weights are laid out, depend on `pictures`, and so do last digits.
-    Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree.
+    Raises DeviceError when the device or dtype is not to be had, UsageError when engine, device and dtype disagree,
+    OutOfMemory when the weights alone do not fit.
     """
     device = device_named(device)
+    try:
+        return _load(checkpoint, engine, device, dtype, pictures, batch, compile)
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise OutOfMemory(
+            f"{checkpoint.path}: the network does not fit in memory: its {checkpoint.config.parameters:,} weights take "
+            f"{4 * checkpoint.config.parameters / 1e9:.1f} GB in float32."
+        ) from error
+
+
+def _load(
+    checkpoint: Checkpoint,
+    engine: Engine,
+    device: str,
+    dtype: str,
+    pictures: int | None,
+    batch: int | None,
+    compile: Compile,
+) -> Backend:
     if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
         return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from vitcli.network.model import Block, PatchEmbedding, ViT
@@ -41,7 +43,7 @@ WORTH_MKL = 2**19  # elements of a weight; smaller ones are multiplied as fast b
 
 
 class OnCPU:
-    """A network on the CPU in `dtype`, packed where that is possible; `release` as for `pack`.
+    """A network on the CPU in `dtype`, packed where that is possible; `again` as for `pack`.
 
     A batch is cut into parts of a few pictures, and each thread takes a part through the whole network by itself. They
     never wait for each other, as threads that share every product do some hundred times a batch, which costs most where
@@ -55,7 +57,7 @@ class OnCPU:
         preprocess: Preprocess,
         dtype: torch.dtype,
         batch: int | None = None,
-        release: Callable[[], None] | None = None,
+        again: Callable[[str], npt.NDArray[np.float32]] | None = None,
     ) -> None:
         self.model, self.preprocess, self.dtype = model, preprocess, dtype
         self.threads = torch.get_num_threads()
@@ -63,7 +65,7 @@ class OnCPU:
         picture = config.tokens * max(config.mlp_width, 3 * config.width) * dtype.itemsize
         enough = max(1, min(ENOUGH, batch or ENOUGH) // self.threads)
         self.together = max(1, min(WIDEST // picture, enough))
-        self.packed = pack(model, dtype, self.together, release)
+        self.packed = pack(model, dtype, self.together, again)
         self.pool = ThreadPoolExecutor(self.threads, "network", initializer=torch.set_num_threads, initargs=(1,))
         if self.together > 1 and self.pool.submit(self.place_matters).result():
             self.together = 1
@@ -146,51 +148,69 @@ class PackedLinear(nn.Module):
 class MKLLinear(nn.Module):
     """The same in MKL's form, which is for just so many rows; others go through the plain weight.
 
-    That weight is usually a view of the mapped checkpoint, and takes no memory until it is used.
+    That weight may be `forgotten`: then it takes no memory until it is used.
     """
 
     def __init__(self, layer: nn.Linear, rows: int, gelu: str | None = None) -> None:
         super().__init__()
-        self.rows, self.plain = rows, layer.weight.detach()
-        self.weight = torch.ops.mkl._mkl_reorder_linear_weight(self.plain, rows)
+        plain = layer.weight.detach()
+        self.rows = rows
+        self.plain: Callable[[], Tensor] = lambda: plain
+        self.weight = torch.ops.mkl._mkl_reorder_linear_weight(plain, rows)
+        self.shape = plain.new_zeros(()).expand(plain.shape)  # of the plain weight all that counts for those rows
         self.bias = layer.bias
         self.gelu = gelu
 
+    def forgotten(self, again: Callable[[], npt.NDArray[np.float32]]) -> None:
+        """Let the plain weight go; `again` reads it where it is needed after all."""
+        self.plain = cache(lambda: torch.from_numpy(again()))
+
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = torch.ops.mkl._mkl_linear(x, self.weight, self.plain, self.bias, self.rows)
+        if x.numel() // x.shape[-1] == self.rows:
+            y: Tensor = torch.ops.mkl._mkl_linear(x, self.weight, self.shape, self.bias, self.rows)
+        else:
+            y = F.linear(x, self.plain(), self.bias)
         return y if self.gelu is None else torch.ops.aten.gelu_(y, approximate=self.gelu)
 
 
 @torch.inference_mode()
-def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], None] | None = None) -> int:
+def pack(
+    model: ViT, dtype: torch.dtype, together: int, again: Callable[[str], npt.NDArray[np.float32]] | None = None
+) -> int:
     """`model.lower` on the CPU with the linear layers packed; says how many could be.
 
     `together` is how many pictures usually go through at once: the tiles are chosen for that. Each plain weight is let
-    go before the next is packed; `release` is called after each block, for whoever else holds them.
+    go before the next is packed; `again` reads one once more, by name, where a layer comes to need it.
     """
-    packer, config = Packer(), model.config
+    packer, config = Packer(again), model.config
     all_rows = together * config.tokens
     for i, part in enumerate((model.patch_embedding, *model.blocks)):
         part.to(dtype)
         if isinstance(part, PatchEmbedding):
+            packer.place = "patch_embedding"
             packer.replace(part, "projection", together * config.patches)
         elif isinstance(part, Block):
             rows = together * (config.pooled_tokens or config.tokens) if i == config.depth else all_rows
+            packer.place = f"blocks.{i - 1}.attention"
             for name, seen in (("query", rows), ("key", all_rows), ("value", all_rows), ("out", rows)):
                 packer.replace(part.attention, name, seen)
+            packer.place = f"blocks.{i - 1}.mlp"
             if packer.replace(part.mlp, "fc1", rows, then=part.mlp.gelu):
                 part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
             packer.replace(part.mlp, "fc2", rows)
-        if release:
-            release()
     model.lower(dtype)
     return packer.done
 
 
 class Packer:
-    """Replaces layers, remembering which kinds and shapes have been checked, and counting what it has `done`."""
+    """Replaces layers, remembering which kinds and shapes have been checked, and counting what it has `done`.
 
-    def __init__(self) -> None:
+    `place` is the part of the network that it is at.
+    """
+
+    def __init__(self, again: Callable[[str], npt.NDArray[np.float32]] | None = None) -> None:
+        self.again = again
+        self.place = ""
         self.done = 0
         self.right: dict[tuple[object, ...], bool] = {}
 
@@ -209,6 +229,8 @@ class Packer:
             except (AttributeError, RuntimeError):  # a torch without these operators, or a CPU without this dtype
                 continue
             if self.right[what]:
+                if isinstance(packed, MKLLinear) and self.again is not None:
+                    packed.forgotten(partial(self.again, f"{self.place}.{name}.weight"))
                 setattr(parent, name, packed)
                 self.done += 1
                 return True

@@ -3,7 +3,7 @@
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
 It answers before `import torch` would be done, and it is a second opinion on the torch model in the tests. Weights are
-`Config.tensors()` by name, usually views of a memory-mapped file: nothing here copies or writes them.
+`Config.tensors()` by name. Each is used before another is asked for, so all the large ones may take the same room.
 Axis letters as in `model.py`: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch.
 
 Threads are its own: OpenBLAS's wait for each other by spinning, which wastes the processor while numpy does the rest,
@@ -69,15 +69,14 @@ class NumpyViT:
 
     def add_positions(self, x: Array) -> Array:
         """Put the learned tokens in front and add the learned positions: [b patches d] -> [b n d]."""
-        positions = self.tensors["positions"]
         if not self.config.prefix_positions:
-            x += positions
+            x += self.tensors["positions"]
         names = ("class_token", "distillation_token", "register_tokens")
         prefix = [np.atleast_2d(self.tensors[name]) for name in names if name in self.tensors]
         if prefix:
             x = np.concatenate([repeat(np.concatenate(prefix), "n d -> b n d", b=len(x)), x], axis=1)
         if self.config.prefix_positions:
-            x += positions
+            x += self.tensors["positions"]
         return x
 
     def encode(self, x: Array) -> Array:

@@ -1,0 +1,110 @@
+"""`Weights`: the tensors of a network by our names, most of them in their file until they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from vitcli.checkpoints.arrange import Part
+from vitcli.checkpoints.source import Array
+from vitcli.memory import available
+
+SMALL = 2**16  # elements: tensors below this are kept, and checked for NaN on every load, at no cost one would notice
+
+
+class Weights(Mapping[str, Array]):
+    """Canonical name -> float32 array; `positions` pass through `change` if given.
+
+    A tensor that lies in its file as it is needed is read anew whenever it is asked for, into memory of its own. The
+    rest, once `keep` was called, is read once.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Part],
+        change: Callable[[Array], Array] | None = None,
+        kept: Mapping[str, Array] | None = None,
+    ) -> None:
+        self._parts, self._change = parts, change
+        self._kept = dict(kept or {})
+
+    @classmethod
+    def in_memory(cls, tensors: Mapping[str, Array]) -> Weights:
+        """Tensors that come from no file."""
+        return cls({}, None, tensors)
+
+    def _read(self, name: str, moved: dict[str, Array]) -> Array:
+        array = self._parts[name].read(moved)
+        return self._change(array) if self._change and name == "positions" else array
+
+    def __getitem__(self, name: str) -> Array:
+        return self._kept[name] if name in self._kept else self._read(name, {})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts or self._kept)
+
+    def __len__(self) -> int:
+        return len(self._parts or self._kept)
+
+    def _streams(self, name: str) -> bool:
+        part = self._parts[name]
+        large = len(part.shape) > 1 and math.prod(part.shape) >= SMALL
+        return large and part.place is not None and not (self._change and name == "positions")
+
+    def keep(self) -> None:
+        """Read what is small or has to be converted, each stored tensor once, and keep it. Raises MemoryError."""
+        names = [name for name in self._parts if not self._streams(name)]
+        if 4 * sum(math.prod(self._parts[name].shape) for name in names) > available():
+            raise MemoryError
+        moved: dict[str, Array] = {}
+        self._kept |= {name: self._read(name, moved) for name in names}
+
+    def release(self) -> None:
+        """Keep nothing: weights would otherwise count twice once a network has packed them or has them on a card."""
+        self._kept = {name: array for name, array in self._kept.items() if name not in self._parts}
+
+    def only(self, names: Iterable[str]) -> Weights:
+        """Those of these names, sharing what is kept."""
+        names = list(names)
+        parts = {name: self._parts[name] for name in names if name in self._parts}
+        return Weights(parts, self._change, {name: self._kept[name] for name in names if name in self._kept})
+
+    def small(self) -> dict[str, Array]:
+        """Those that are kept and small."""
+        return {name: array for name, array in self._kept.items() if array.size < SMALL}
+
+    def streamed(self) -> Mapping[str, Array]:
+        """The same for a network that goes through them time and again: see `Streamed`."""
+        return Streamed(self)
+
+
+class Streamed(Mapping[str, Array]):
+    """Weights whose large matrices are read into one and the same room: each lasts until the next is asked for.
+
+    Memory that is new costs more than the copying: with it the first picture would wait a tenth longer, like this a
+    hundredth. And a network of any size takes the memory of its largest matrix.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        places = {name: weights._parts[name].place for name in weights if name not in weights._kept}
+        self._places = {name: place for name, place in places.items() if place is not None}
+        most = max((math.prod(place.shape) for place in self._places.values()), default=0)
+        if 4 * most > available():
+            raise MemoryError
+        self._room = np.empty(most, np.float32)
+
+    def __getitem__(self, name: str) -> Array:
+        place = self._places.get(name)
+        return self._weights[name] if place is None else place.read(self._room)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
