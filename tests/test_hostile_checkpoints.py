@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
+import os
 import pickle
 import random
 import resource
 import shutil
 import struct
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +27,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+import vitcli
 from tests.oracles import weights_of
 from vitcli import checkpoints
-from vitcli.errors import CheckpointError, LayoutError, NotWeights
+from vitcli.checkpoints import weights
+from vitcli.errors import CheckpointError, LayoutError, NotWeights, OutOfMemory
+from vitcli.network import backend
 
 
 def refused(path: Path, *words: str, kind: type[CheckpointError] = CheckpointError) -> str:
@@ -178,6 +186,92 @@ def test_torch_files_that_hold_no_state_dict_are_refused(tmp_path: Path, content
     refused(path, words, kind=NotWeights)
 
 
+PAIRS = b")q\x01" + b"h\x01\x86q\x01" * 50  # () in a pair with itself, and that again: 2^50 in 200 bytes
+A = b"X\x01\x00\x00\x00a"  # the string "a"
+LONG = 500_000
+
+COSTLY: dict[str, bytes] = {
+    "nested key": b"}" + PAIRS + b"K\x01s",
+    "nested value": b"}" + A + PAIRS + b"s",
+    "lists in lists": b"}" + A + b"]" * LONG + b"a" * (LONG - 1) + b"s",
+    "tuples in tuples": b"}" + A + b")" + b"\x85" * LONG + b"s",
+    "a number of a megabyte as a key": b"}\x8b" + struct.pack("<i", 1_000_000) + b"\x7f" * 1_000_000 + b"K\x01s",
+    "a number in digits": b"}L" + b"9" * LONG + b"L\nK\x01s",
+    "keys of one hash": b"}(" + b"".join(
+        b"\x8a\x0c" + (i * (2**61 - 1)).to_bytes(12, "little") + b"K\x01" for i in range(1, 60_000)) + b"u",
+    "an ordered dictionary of nested keys": b"ccollections\nOrderedDict\n](" + PAIRS + b"K\x01ta\x85R",
+    "one reference after another": b"}q\x00" + A + b"]q\x01(" + b"h\x01" * LONG + b"es",
+    "marks": b"(" * LONG,
+    "a memo without end": b"}" + A + b"]\x94" * LONG,
+    "a call of its own result": b"ccollections\nOrderedDict\n)R" + b"\x85R" * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("case", COSTLY)
+def test_no_pickle_costs_more_than_its_size(tmp_path: Path, case: str, legacy: bool) -> None:
+    path = tmp_path / "a.pth"
+    body = b"\x80\x02" + COSTLY[case] + b"."
+    if legacy:
+        head = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+        keys: list[str] = []
+        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + body + pickle.dumps(keys, 2))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", body)
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path, kind=NotWeights)
+    assert time.process_time() - start < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_a_pickle_of_megabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}" + b"]0" * (3 << 20) + b".")
+    refused(path, "beside the weights are not a checkpoint", kind=NotWeights)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_tensors_that_share_their_numbers_are_held_against_the_size_of_the_file(tmp_path: Path, tied: bool) -> None:
+    large = torch.zeros(5_000_000)
+    path = tmp_path / "a.pth"
+    torch.save({f"t{i}": large for i in range(2 if tied else 100)}, path)
+    if tied:
+        assert set(checkpoints.files.read(path).tensors) == {"t0", "t1"}
+    else:
+        refused(path, "more than the file holds", kind=NotWeights)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_every_way_that_torch_stores_a_tensor_is_read_as_torch_reads_it(tmp_path: Path, legacy: bool) -> None:
+    base = torch.arange(24.0).reshape(4, 6)
+    kept: dict[str, torch.Tensor] = {
+        "plain": base, "slice": base[1:3], "columns": base[:, ::2], "transposed": base.T, "scalar": torch.tensor(3.0),
+        "empty": torch.zeros(0, 3), "half": base.half(), "bfloat16": base.bfloat16(), "double": base.double(),
+        "long": torch.arange(5), "bool": torch.tensor([True, False]), "byte": torch.arange(5, dtype=torch.uint8),
+        "parameter": torch.nn.Parameter(base.clone()), "spread": torch.ones(1).expand(7),
+    }  # fmt: skip
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": kept, "epoch": 3, "args": {"betas": (0.9, 0.999), "device": torch.device("cpu")}}, path,
+               _use_new_zipfile_serialization=not legacy)  # fmt: skip
+    tensors = checkpoints.files.read(path).tensors
+    assert list(tensors) == list(kept)
+    for name, tensor in kept.items():
+        assert tensors[name].shape == tuple(tensor.shape)
+        assert tensors[name].dtype == str(tensor.dtype).removeprefix("torch.")
+        np.testing.assert_array_equal(tensors[name].read(), tensor.detach().float().numpy())
+
+
+def test_reading_a_pytorch_file_never_imports_torch(oracles: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from vitcli import checkpoints\n"
+        "checkpoints.load(Path(sys.argv[1]))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, weights_of(oracles / "timm" / "plain")], check=True)
+
+
 def test_a_compressed_torch_file_is_not_unpacked(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(50_000_000)}, buffer := io.BytesIO())
     path = tmp_path / "bomb.pth"
@@ -328,6 +422,8 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     (dict(num_hidden_layers=-1), "num_hidden_layers"),
     (dict(layer_norm_eps="1e-12"), "layer_norm_eps"),
     (dict(layer_norm_eps=-1), "layer_norm_eps"),
+    (dict(layer_norm_eps=0), "layer_norm_eps"),
+    (dict(layer_norm_eps=1e-320), "layer_norm_eps"),
     (dict(layer_norm_eps=1e300), "layer_norm_eps"),
     (dict(id2label="no"), ""),
     (dict(id2label={"0": {"deep": []}}), "names 0 of 10 classes"),
@@ -384,12 +480,62 @@ def test_settings_that_cannot_be_read_are_left_aside_with_a_warning(model: Path,
     assert "preprocessor_config.json cannot be read and was ignored" in checkpoint.warnings
 
 
-@pytest.mark.parametrize("said", [{"size": 10**9}, {"image_std": [0, 0, 0]}, {"resample": "x"}, {"size": {"a": 1}}])
+@pytest.mark.parametrize("said", [
+    {"size": 10**9}, {"image_std": [0, 0, 0]}, {"resample": "x"}, {"size": {"a": 1}}, {"image_std": [1e-300] * 3},
+    {"rescale_factor": 1e-320}, {"rescale_factor": 5e-324}, {"image_mean": [9e5] * 3}, {"image_mean": [1e30] * 3},
+    {"image_std": [9e5] * 3}, {"image_std": [float("nan"), 1, 1]}, {"image_mean": float("inf")},
+    {"rescale_factor": 1000}, {"image_std": [0.5, 0.5, 1e-5]},
+])  # fmt: skip
 def test_hostile_preprocessing_names_its_file(model: Path, said: dict[str, Any]) -> None:
     (model / "preprocessor_config.json").write_text(json.dumps(said))
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: "):
         checkpoints.load(model)
     checkpoints.load(model, preprocess="hf")
+
+
+@pytest.mark.parametrize("said", [
+    {"rescale_factor": 1}, {"rescale_factor": 1 / 127.5, "image_mean": 1, "image_std": 1}, {"image_std": [1, 1, 1]},
+    {"do_rescale": False}, {"do_rescale": False, "image_mean": [123.7] * 3, "image_std": [58.4] * 3},
+])  # fmt: skip
+def test_every_scale_that_people_use_is_taken(model: Path, said: dict[str, Any]) -> None:
+    (model / "preprocessor_config.json").write_text(json.dumps(said))
+    checkpoints.load(model)
+
+
+def sparse(folder: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
+    """The folder's weights with other shapes and no numbers: a file that is long and takes no room."""
+    file, at, header = folder / "model.safetensors", 0, {}
+    for name, value in load_file(file).items():
+        shape = shapes.get(name, tuple(value.shape))
+        header[name] = tensor(list(shape), at, at := at + 4 * math.prod(shape))
+    safetensors(file, header)
+    os.truncate(file, file.stat().st_size + at)
+    return file
+
+
+@pytest.mark.parametrize("shapes", [
+    {"classifier.weight": (20_000_000, 32), "classifier.bias": (20_000_000,)},
+    {"vit.embeddings.position_embeddings": (1, 1 + 2048**2, 32)},
+], ids=["classes", "positions"])  # fmt: skip
+def test_networks_of_no_sensible_size_are_refused_from_their_header(
+    model: Path, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    file = sparse(model, shapes)
+    assert file.stat().st_blocks * 512 < 100_000
+    refused(file, "what is built here has up to")
+
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_weights_that_do_not_fit_are_refused_before_they_are_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    sparse(model, {f"vit.encoder.layer.{i}.{name}": shape for i in range(2) for name, shape in {
+        "intermediate.dense.weight": (20_000_000, 32), "intermediate.dense.bias": (20_000_000,),
+        "output.dense.weight": (32, 20_000_000)}.items()})  # fmt: skip
+    for module in (weights, backend):
+        monkeypatch.setattr(module, "available", lambda: 1 << 30)
+    with pytest.raises(OutOfMemory, match="the network does not fit in memory: its weights take"):
+        vitcli.load(model, engine=engine, device="cpu")
 
 
 def test_neither_file_nor_folder_of_weights(tmp_path: Path, model: Path) -> None:

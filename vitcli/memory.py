@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
+
+# What says so without an error of its own: the allocators of torch, C++ and oneDNN, the loader of libraries, threads.
+NO_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "bad_alloc",
+    "could not create a primitive", "could not create a memory", "failed to map segment", "can't start new thread",
+)  # fmt: skip
+
+
+def lacking(error: BaseException) -> bool:
+    """Whether an error means that there was not enough memory."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, (RuntimeError, ImportError)) and any(words in str(error) for words in NO_MEMORY)
 
 
 def available() -> int:

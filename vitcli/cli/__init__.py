@@ -14,6 +14,7 @@ import typer
 from vitcli.cli import console
 from vitcli.cli.group import Group
 from vitcli.errors import VitError
+from vitcli.memory import lacking
 
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
@@ -84,8 +85,8 @@ def main() -> None:
             raise
         console.error(str(error))
         sys.exit(error.exit_status)
-    except MemoryError:
-        if console.debugging():
+    except Exception as error:
+        if console.debugging() or not lacking(error):
             raise
         console.error("There is not enough memory. Give it more, or a smaller --batch or fewer --workers.")
         sys.exit(1)

@@ -75,7 +75,7 @@ AutoBatch = Annotated[
         min=1,
         max=4096,
         metavar="N",
-        help="Pictures that go through the network at once; by default what suits the device.",
+        help="Pictures that go through the network at once, up to 4096; by default what suits the device.",
     ),
 ]
 Workers = Annotated[

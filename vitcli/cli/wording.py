@@ -124,8 +124,9 @@ def sentence(error: Any, options: Collection[str]) -> str:
         near = next(iter(difflib.get_close_matches(value.strip("'"), words, 1)), None)
         return f"{named} {value} is not one of {', '.join(words)}." + (f" Did you mean {near}?" if near else "")
     if "int" in kind.name or "range" in kind.name:
-        low = getattr(kind, "min", None)
-        return f"{named} {value} is not a whole number" + ("." if low is None else f" from {low}.")
+        low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+        within = f"{named} {value} is not a whole number" + ("" if low is None else f" from {low}")
+        return within + ("." if high is None else f" to {high}.")
     if "float" in kind.name:
         return f"{named} {value} is not a number."
     return f"{named}: {re.sub(r'^File ', '', message)}"

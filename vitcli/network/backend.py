@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import OutOfMemory, UsageError
-from vitcli.memory import available
+from vitcli.memory import available, lacking
 from vitcli.network.hardware import (
     accelerator_likely,
     choose_device,
@@ -42,6 +42,10 @@ Compile = Literal["auto", "on", "off"]
 # another machine all four move together.
 TORCH_IMPORT, TORCH_PACKING = 1.3, 0.6
 TORCH_RATE, NUMPY_RATE = 143e9, 110e9
+
+# Bytes that a network in numpy needs besides its weights: OpenBLAS takes 32 MiB for itself when it first multiplies,
+# and ends the process if it does not get them.
+LEAST = 112 << 20
 
 # How often OpenMP's threads look for work before they sleep. By default they look for milliseconds, on a core that the
 # decoding threads, or another program, could have: with those busy, the network ran at a tenth of its speed.
@@ -79,6 +83,8 @@ class NumpyBackend:
     def __init__(self, checkpoint: Checkpoint) -> None:
         from vitcli.network.numpy_model import NumpyViT
 
+        if available() < LEAST:
+            raise MemoryError
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors.streamed(), processors())
 
@@ -154,25 +160,13 @@ class TorchBackend:
 
         try:
             yield
-        except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
+        except Exception as error:
+            if not lacking(error):
                 raise
             self._run.shrink()
             raise OutOfMemory(
                 f"A batch of {len(pixels)} pictures does not fit in the memory of {self.device}."
             ) from error
-
-
-# What the allocators of torch, C++ and oneDNN say, none of which but CUDA's has a class of its own.
-NO_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "could not create a primitive",
-    "could not create a memory",
-)  # fmt: skip
-
-
-def lacks_memory(error: RuntimeError | MemoryError) -> bool:
-    """Whether an error of torch's means that there was not enough memory."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def load(
@@ -194,12 +188,12 @@ def load(
     device = device_named(device)
     try:
         return _load(checkpoint, engine, device, dtype, pictures, batch, compile)
-    except (RuntimeError, MemoryError) as error:
-        if not lacks_memory(error):
+    except Exception as error:
+        if not lacking(error):
             raise
         raise OutOfMemory(
-            f"{checkpoint.path}: the network does not fit in memory: its {checkpoint.config.parameters:,} weights take "
-            f"{4 * checkpoint.config.parameters / 1e9:.1f} GB in float32."
+            f"{checkpoint.path}: the network does not fit in memory: its weights take "
+            f"{4 * checkpoint.config.parameters / 1e6:,.0f} MB, and {available() / 1e6:,.0f} MB are left."
         ) from error
 
 
