@@ -35,6 +35,7 @@ from vitcli.network.backend import Logits, Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
 from vitcli.pictures.images import MAX_PIXELS
+from vitcli.pictures.memory import BUDGET, Share
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure
 from vitcli.sources import Given, Input, taken
@@ -290,15 +291,32 @@ def prepare(
 def opened(
     preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Prepared:
-    """Decode and resize one input. Raises PictureError."""
+    """Decode and resize one input. Raises PictureError.
+
+    What does not fit in memory beside other pictures is tried again when it is alone.
+    """
     if given.failure is not None:
         raise PictureError(given.failure.error, given.failure.message)
-    if given.picture is not None:
-        picture = images.upright(given.picture)
-    else:
-        source = given.file if given.file is not None else given.data or b""
-        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least)
-    return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
+
+    def attempt(share: Share) -> Prepared:
+        if given.picture is not None:
+            picture = images.upright(given.picture)
+        else:
+            source = given.file if given.file is not None else given.data or b""
+            picture = images.load(
+                source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least, share=share
+            )
+        return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
+
+    try:
+        with BUDGET.share() as share:
+            return attempt(share)
+    except (PictureError, MemoryError) as error:
+        if isinstance(error, PictureError) and error.reason != "out_of_memory":
+            raise
+    with BUDGET.share() as share:
+        share.take_all()
+        return attempt(share)
 
 
 def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:

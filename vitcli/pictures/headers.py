@@ -1,15 +1,38 @@
-"""What a picture's header says, read without its decoder: its size, and whether the file is as long as it claims.
+"""What a picture's header says, read without its decoder: its size, what decoding takes, and whether the file is whole.
 
-A decoder that claims memory for the whole picture as soon as it sees the file needs the size first; and when one fails,
-its message rarely tells a file that was cut short from one that is damaged.
+A decoder that claims memory for the whole picture as soon as it sees the file needs the size first; one that takes
+minutes over a small file must not be asked at all; and when one fails, its message rarely tells a file that was cut
+short from one that is damaged.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Literal
+
+from vitcli.errors import PictureError
+from vitcli.pictures.bounded import SMALL, Sized
+
+# Segments of EXIF before a JPEG's pixels. The standard has one; Pillow joins several, each time copying all so far.
+MAX_EXIF = 64
+
+# How often a JPEG may go over all its pixels, on one of the largest size; smaller ones may do so more often. libjpeg
+# writes 10 scans, 18 for four colours (`jpeg_simple_progression`), and one that holds nothing takes a few bytes.
+MAX_PASSES = 50
+
+# A WebP animation on a larger canvas than this, in pixels, must have a frame that fills at least one part in so many.
+LARGE_CANVAS, FILLED = 1 << 24, 16
+
+SCAN = 10  # bytes of the smallest header of a scan
+MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
+PIECE = 1 << 20  # bytes read at a time
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within pixels, other bytes follow FF only in markers
+_BARE = frozenset(b"\x00\x01\xc8" + bytes(range(0xD0, 0xDA)) + bytes(range(0xF0, 0xFE)))  # nothing belongs to them
+_PROGRESSIVE = b"\xc2\xc6\xca\xce"
+_FRAMES = bytes(range(0xC0, 0xC4)) + bytes(range(0xC5, 0xC8)) + bytes(range(0xC9, 0xCC)) + bytes(range(0xCD, 0xD0))
 
 
 def claimed_size(name: str, file: IO[bytes]) -> tuple[int, int] | None:
@@ -43,6 +66,81 @@ def cut_short(name: str, file: IO[bytes]) -> bool:
     return False
 
 
+def check_exif(file: Sized) -> None:
+    """Raise PictureError for a JPEG whose EXIF data would take Pillow minutes to join."""
+    found = 0
+    for kind, contents in segments(file) if file.size > SMALL else ():
+        found += kind == 0xE1 and contents.startswith(b"Exif\0\0")
+        if found > MAX_EXIF:
+            raise PictureError("too_large", "It has EXIF data without end: save it again without.")
+
+
+def check_scans(file: Sized, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise PictureError for a JPEG of that width and height that goes over its pixels again and again."""
+    width, height = size
+    most = MAX_PASSES * max_pixels // (width * height)
+    if file.size // SCAN <= most:
+        return
+    progressive, frame = False, b""
+    for kind, contents in segments(file):
+        if kind in _FRAMES:
+            progressive, frame = kind in _PROGRESSIVE, contents
+    # in all others the first scan has all the colours, and is the last
+    several = len(frame) > 5 and (progressive or contents[0] < frame[5])
+    if several and scans(file, most) > most:
+        raise PictureError(
+            "too_large", f"It goes over its {width} x {height} pixels more than {most} times: save it again."
+        )
+
+
+def segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Marker and first bytes of each segment of a JPEG, as Pillow finds them, up to the first scan."""
+    file.seek(2)
+    byte = file.read(1)
+    while byte:
+        if byte != b"\xff":  # between segments anything may stand
+            byte = file.read(1)
+            continue
+        byte = file.read(1)
+        if byte == b"\xff" or not byte:
+            continue
+        kind = byte[0]
+        if kind not in _BARE:
+            start = file.tell()
+            head = file.read(16)
+            yield kind, head[2:]
+            if kind == 0xDA:
+                return
+            file.seek(start + max(2, int.from_bytes(head[:2], "big")))
+        byte = file.read(1)
+
+
+def scans(file: IO[bytes], most: int) -> int:
+    """How many scans a JPEG has from here on, counted until they are more than `most`."""
+    at, found, markers = file.tell(), 1, 0
+    while found <= most:
+        file.seek(at)
+        piece, place = file.read(PIECE), 0
+        if len(piece) < 4:
+            break
+        while marker := _MARKER.search(piece, place):
+            place = marker.start()
+            if place + 4 > len(piece):  # the rest of it is in the next piece
+                break
+            kind = piece[place + 1]
+            if kind == 0xD9:
+                return found
+            found += kind == 0xDA
+            markers += 1
+            if markers > MANY:
+                return most + 1
+            place += 2 if kind in _BARE else 2 + max(2, int.from_bytes(piece[place + 2 : place + 4], "big"))
+        else:
+            place = max(place, len(piece) - 1)
+        at += place
+    return found
+
+
 def boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
     """Type, start of the contents and end of each box of an ISO media file of `size` bytes."""
     start = 0
@@ -61,18 +159,47 @@ def boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def webp_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height that a WebP's header claims (RFC 9649), None where it has none."""
+    """Width and height that a WebP's header claims (RFC 9649), None where it has none.
+
+    Raises PictureError for an animation whose canvas is out of all proportion to its first frame.
+    """
     file.seek(0)
     head = file.read(30)
-    if len(head) == 30 and head[12:16] == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if len(head) == 30 and head[12:16] == b"VP8L":
+    if len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        width, height = size = _sides(head[24:30])
+        frame = webp_frame(file) if head[20] & 2 and width * height > LARGE_CANVAS else None
+        if frame and frame[0] * frame[1] * FILLED < width * height:
+            raise PictureError(
+                "corrupt", f"It claims {width} x {height} pixels for a frame of {frame[0]} x {frame[1]}."
+            )
+        return size
+    if head[12:16] == b"VP8L":
         bits = int.from_bytes(head[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if len(head) == 30 and head[12:16] == b"VP8 ":
+    if head[12:16] == b"VP8 ":
         width, height = struct.unpack("<HH", head[26:30])
         return width & 0x3FFF, height & 0x3FFF
     return None
+
+
+def webp_frame(file: IO[bytes]) -> tuple[int, int] | None:
+    """Width and height of the first frame of an animated WebP."""
+    at = 12
+    while True:
+        file.seek(at)
+        head = file.read(20)
+        if len(head) < 20:
+            return None
+        if head[:4] == b"ANMF":
+            return _sides(head[14:20])
+        at += 8 + (int.from_bytes(head[4:8], "little") + 1 & ~1)
+
+
+def _sides(data: bytes) -> tuple[int, int]:
+    """Width and height in 24 bits each, less one."""
+    return int.from_bytes(data[:3], "little") + 1, int.from_bytes(data[3:], "little") + 1
 
 
 def jxl_size(file: IO[bytes]) -> tuple[int, int] | None:
