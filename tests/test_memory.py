@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ def test_small_pictures_do_not_wait() -> None:
 
 def test_a_share_is_given_back_when_its_picture_fails() -> None:
     budget = Budget(100)
-    with pytest.raises(ValueError, match="no"), budget.share() as share:
+    with suppress(ValueError), budget.share() as share:
         share.take(100)
-        raise ValueError("no")
+        raise ValueError
     assert budget.taken == 0
 
 

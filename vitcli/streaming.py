@@ -30,7 +30,7 @@ from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
-from vitcli.errors import OutOfMemory, PictureError
+from vitcli.errors import OutOfMemory, PictureError, TooManyFiles
 from vitcli.network.backend import Logits, Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
@@ -275,7 +275,7 @@ def give_way() -> None:
 def prepare(
     preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Item:
-    """Decode and resize one input; whatever is wrong with it becomes its Failure."""
+    """Decode and resize one input; whatever is wrong with it becomes its Failure. Raises TooManyFiles."""
     if given.failure is not None:
         return given.failure
     try:
@@ -284,6 +284,8 @@ def prepare(
         return Failure(given.name, error.reason, str(error))
     except MemoryError:
         return Failure(given.name, "out_of_memory", "There is not enough memory to decode this picture.")
+    except TooManyFiles:
+        raise
     except BaseException as error:  # nothing that a picture does may end the run, nor the thread
         return Failure(given.name, "crashed", f"Decoding it broke down ({type(error).__name__}: {error}).")
 

@@ -17,9 +17,7 @@ BESIDE = 64 << 20
 # The same for decoders that take a file whole, with every frame of an animation and every layer of a TIFF.
 WHOLE = 512 << 20
 
-SMALL = 256 << 10  # bytes of a file that can be read in any way, in no time
-
-LEAST = 32  # bytes that a read counts for: it takes as long as reading so many, however few it asks for
+SMALL = 256 << 10  # bytes of a file that can be read in any way in no time
 
 
 def bounded(raw: io.RawIOBase, size: int) -> Sized:
@@ -32,11 +30,11 @@ class Sized(io.BufferedReader):
 
     def __init__(self, raw: io.RawIOBase, size: int) -> None:
         super().__init__(raw)
-        self.size, self.left = size, BESIDE
+        self.size, self.left, self.least = size, BESIDE, 1
 
     def allow(self, form: Format) -> None:
         """What the header of such a picture may take."""
-        self.left = WHOLE if form.whole else BESIDE
+        self.left, self.least = WHOLE if form.whole else BESIDE, form.read
 
     def allow_pixels(self, form: Format, size: tuple[int, int]) -> None:
         """What its pixels, so many across and down, may take."""
@@ -53,7 +51,7 @@ class Bounded(Sized):
         if size > self.left:
             raise self.refusal()
         data = super().read(size)
-        self.left -= max(len(data), LEAST)
+        self.left -= max(len(data), self.least)
         if self.left < 0:
             raise self.refusal()
         return data

@@ -22,12 +22,13 @@ class Format(NamedTuple):
     plugin: str | None = None  # the module that registers its decoder with Pillow
     extra: str | None = None  # the optional dependency that brings the plug-in
     memory: int = 12  # bytes for each pixel, at most, until the picture is upright and RGB (measured, of every mode)
-    stored: int = 16  # bytes of the file for each pixel, at most, as `bounded` counts them
+    stored: int = 16  # bytes of the file for each pixel, at most
+    read: int = 256  # bytes that a read counts for, however few it asks for: it takes about as long as reading so many
     whole: bool = False  # the decoder takes everything that is in the file
 
 
 # `memory`: a JPEG's is for a progressive one, whose coefficients are kept; most decoders keep one or two copies of what
-# they give to Pillow. `stored`: the decoders of BMP and PPM may read each pixel by itself.
+# they give to Pillow. `stored` and `read` are for `bounded`; BMP and PPM may be read a pixel at a time, or a byte.
 #
 # An ISO media file names its brands right after `ftyp`; AVIF and HEIF may both call themselves mif1 first. "BM" alone
 # also begins words: a BMP is known by the length of the header that follows its own of 14 bytes.
@@ -37,9 +38,9 @@ FORMATS = (
     Format("PNG", ".png .apng", rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin"),
     Format("WEBP", ".webp", rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=24, whole=True),
     Format("GIF", ".gif", rb"GIF8[79]a", "PIL.GifImagePlugin"),
-    Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", stored=64),
+    Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", read=8),
     Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", memory=16, whole=True),
-    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=64),
+    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=8),
     Format("AVIF", ".avif", AVIF, "PIL.AvifImagePlugin", memory=24, whole=True),
     Format(
         "HEIF", ".heic .heif .hif", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "pillow_heif.HeifImagePlugin", "heic",

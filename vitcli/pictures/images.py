@@ -29,7 +29,7 @@ from typing import IO, Literal
 
 from PIL import Image
 
-from vitcli.errors import PictureError, unopened
+from vitcli.errors import PictureError, VitError, unopened
 from vitcli.impostors import impostor
 from vitcli.pictures import colour, headers
 from vitcli.pictures.bounded import Sized, bounded
@@ -156,6 +156,8 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Imag
         if form.name == "HEIF":
             plugin.register_heif_opener()
     except ImportError:
+        with suppress(FileNotFoundError), Path(os.devnull).open():
+            pass  # without a file left, nothing can be imported either
         hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
         raise PictureError("unsupported", f"It is a {form.name} file: {hint}.") from None
     if form.name == "TIFF":
@@ -284,7 +286,7 @@ def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator
     """Whatever a decoder raises -> PictureError. They raise nearly everything, as damaged files take them anywhere."""
     try:
         yield
-    except (PictureError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (VitError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError:
         raise PictureError("out_of_memory", "There is not enough memory to decode it.") from None
