@@ -40,7 +40,7 @@ FORMATS = (
     Format("GIF", ".gif", rb"GIF8[79]a", "PIL.GifImagePlugin"),
     Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", read=8),
     Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", memory=16, whole=True),
-    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=8),
+    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=32),
     Format("AVIF", ".avif", AVIF, "PIL.AvifImagePlugin", memory=24, whole=True),
     Format(
         "HEIF", ".heic .heif .hif", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "pillow_heif.HeifImagePlugin", "heic",
