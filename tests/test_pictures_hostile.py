@@ -197,3 +197,27 @@ def test_what_cameras_write_is_far_from_every_limit(form: Any, tmp_path: Path, m
     path = tmp_path / "x"
     noise(1, (1000, 800)).save(path, form.name, **how)
     assert load(path).size == (1000, 800)
+
+
+def test_an_avif_is_held_against_its_frames() -> None:
+    data = encoded(PICTURE, "AVIF")
+    at = data.index(b"ispe") + 8
+    claim = data[:at] + struct.pack(">II", 16_384, 12_288) + data[at + 8 :]
+    assert reason(claim) == "corrupt"
+    assert load(data[:at] + struct.pack(">II", 128, 128) + data[at + 8 :]).size == (128, 128)
+    assert headers.avif_frames(data) >= 96 * 64
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (640, 427), (5000, 3500)])
+def test_the_frames_of_an_avif_are_found(size: tuple[int, int], frames: int) -> None:
+    pictures = [Image.new("RGB", size, colour) for colour in ("red", "lime", "blue")][:frames]
+    data = encoded(pictures[0], "AVIF", speed=10, save_all=frames > 1, append_images=pictures[1:])
+    assert headers.avif_frames(data) >= size[0] * size[1]
+    assert load(data).size == size
+
+
+def test_anything_may_look_like_an_avifs_frame() -> None:
+    chance = random.Random(0)
+    for _ in range(300):
+        assert headers.avif_frames(b"\x0a\x0d" * chance.randrange(9) + chance.randbytes(300) + b"\x0a\x0a") >= 0

@@ -23,13 +23,16 @@ MAX_EXIF = 64
 # writes 10 scans, 18 for four colours (`jpeg_simple_progression`), and one that holds nothing takes a few bytes.
 MAX_PASSES = 50
 
-# A WebP animation on a larger canvas than this, in pixels, must have a frame that fills at least one part in so many.
+# A canvas that is larger than this, in pixels, must be filled by its frames to at least one part in so many: decoders
+# make all of it of a frame of any size.
 LARGE_CANVAS, FILLED = 1 << 24, 16
 
 SCAN = 10  # bytes of the smallest header of a scan
 MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
 PIECE = 1 << 20  # bytes read at a time
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within pixels, other bytes follow FF only in markers
+_SEQUENCE = re.compile(rb"\x0a[\x05-\x7f]")  # an AV1 sequence header and its length
+_BEGUN = re.compile(rb"\x12\0\x0a[\x05-\x7f]")  # the same after a temporal delimiter, as most encoders begin
 _BARE = frozenset(b"\x00\x01\xc8" + bytes(range(0xD0, 0xDA)) + bytes(range(0xF0, 0xFE)))  # nothing belongs to them
 _PROGRESSIVE = b"\xc2\xc6\xca\xce"
 _FRAMES = bytes(range(0xC0, 0xC4)) + bytes(range(0xC5, 0xC8)) + bytes(range(0xC9, 0xCC)) + bytes(range(0xCD, 0xD0))
@@ -64,6 +67,14 @@ def cut_short(name: str, file: IO[bytes]) -> bool:
     if name in ("AVIF", "HEIF", "JXL"):
         return any(end > size for _, _, end in boxes(file, size))
     return False
+
+
+def check_claims(name: str, file: Sized, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise PictureError if a picture of that width and height, opened but not decoded, would take too long or much."""
+    if name == "JPEG":
+        check_scans(file, size, max_pixels)
+    elif name == "AVIF":
+        check_avif(file, size)
 
 
 def check_exif(file: Sized) -> None:
@@ -169,11 +180,8 @@ def webp_size(file: IO[bytes]) -> tuple[int, int] | None:
         return None
     if head[12:16] == b"VP8X":
         width, height = size = _sides(head[24:30])
-        frame = webp_frame(file) if head[20] & 2 and width * height > LARGE_CANVAS else None
-        if frame and frame[0] * frame[1] * FILLED < width * height:
-            raise PictureError(
-                "corrupt", f"It claims {width} x {height} pixels for a frame of {frame[0]} x {frame[1]}."
-            )
+        if head[20] & 2 and width * height > LARGE_CANVAS:
+            check_filled(size, webp_frame(file))
         return size
     if head[12:16] == b"VP8L":
         bits = int.from_bytes(head[21:25], "little")
@@ -184,17 +192,65 @@ def webp_size(file: IO[bytes]) -> tuple[int, int] | None:
     return None
 
 
-def webp_frame(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height of the first frame of an animated WebP."""
+def webp_frame(file: IO[bytes]) -> int:
+    """Pixels of the first frame of an animated WebP, 0 if it is not found."""
     at = 12
     while True:
         file.seek(at)
         head = file.read(20)
         if len(head) < 20:
-            return None
+            return 0
         if head[:4] == b"ANMF":
-            return _sides(head[14:20])
+            width, height = _sides(head[14:20])
+            return width * height
         at += 8 + (int.from_bytes(head[4:8], "little") + 1 & ~1)
+
+
+def check_avif(file: Sized, size: tuple[int, int]) -> None:
+    """Raise PictureError for an AVIF of that width and height whose frames are far smaller: libavif enlarges them."""
+    if size[0] * size[1] > LARGE_CANVAS and file.size < PIECE:
+        file.seek(0)
+        check_filled(size, avif_frames(file.read(PIECE)))
+
+
+def avif_frames(data: bytes) -> int:
+    """Pixels of all the frames that an AVIF has headers of (AV1 specification, 5.5.1), 0 if none is found.
+
+    They are looked for everywhere. What only looks like one does not matter: then the canvas is believed.
+    """
+    found = 0
+    for header in list(_BEGUN.finditer(data)) or _SEQUENCE.finditer(data):
+        left, rest = 1024, int.from_bytes(data[header.end() : header.end() + 128].ljust(128, b"\0"), "big")
+
+        def take(count: int) -> int:
+            nonlocal left
+            left -= count
+            return rest >> left & (1 << count) - 1  # noqa: B023  (called before the next)
+
+        take(4)
+        if take(1):  # of a still picture
+            take(5)
+        else:
+            if take(1):  # times of frames, in as many bits as they say
+                continue
+            delays = take(1)
+            for _ in range(take(5) + 1):
+                take(12)
+                if take(5) > 7:
+                    take(1)
+                if delays and take(1):
+                    take(4)
+        across, down = take(4) + 1, take(4) + 1
+        found += (take(across) + 1) * (take(down) + 1)
+    return found
+
+
+def check_filled(size: tuple[int, int], pixels: int) -> None:
+    """Raise PictureError for a canvas that frames of so many pixels do not fill."""
+    if 0 < pixels * FILLED < size[0] * size[1]:
+        raise PictureError(
+            "corrupt", f"It claims {size[0]} x {size[1]} pixels, and holds {pixels:,}: it is damaged, or made to harm."
+        )
 
 
 def _sides(data: bytes) -> tuple[int, int]:

@@ -95,9 +95,8 @@ def load(
         _check_pixels(image.size, max_pixels)
         share.take(_needed(form, image.size, file))
         file.allow_pixels(form, image.size)
-        if form.name == "JPEG":
-            headers.check_scans(file, image.size, max_pixels)
-            file.allow_pixels(form, image.size)  # which have been read once
+        headers.check_claims(form.name, file, image.size, max_pixels)
+        file.allow_pixels(form, image.size)  # which may have been read once
         with _explained(form.name, file):
             return _upright(image, at_least if decode == "fast" else None)
 
