@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import resource
 import struct
@@ -312,3 +314,52 @@ def test_a_tar_is_read_whole_after_large_members(tmp_path: Path) -> None:
     assert [item.failure.error if item.failure else "ok" for item in found] == ["ok", "too_large", "ok"]
     assert isinstance(found[0].data, bytes)
     assert io.BytesIO(found[2].data or b"").read() == PNG
+
+
+PACKERS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_wrong_checksum_is_said_and_costs_no_picture_before_it(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.tar{ending}"
+    packed = bytearray(PACKERS[ending](member("a.png") + member("b.png") + END))
+    assert reasons_of(path, packed) == {"a.png": "ok", "b.png": "ok"}
+    packed[{".gz": -6, ".bz2": -5, ".xz": -30}[ending]] ^= 0xFF
+    found = reasons_of(path, packed)
+    assert found.pop(str(path)) == "corrupt"
+    assert ending != ".gz" or found == {"a.png": "ok", "b.png": "ok"}  # the others check a block before they give it
+
+
+def reasons_of(path: Path, data: bytes) -> dict[str, str]:
+    path.write_bytes(data)
+    return rows(path)
+
+
+def test_what_stands_behind_a_packed_tar_is_ignored_as_gzip_ignores_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    packed = gzip.compress(member("a.png") + END)
+    for more in (b"garbage" * 100, bytes(10_000), packed):
+        assert reasons_of(path, packed + more) == {"a.png": "ok"}
+
+
+def test_the_rest_of_a_packed_tar_is_read_for_its_checksum_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MAX_TAIL", 4 * archives.PIECE)
+    read = []
+    real = archives.Patient.read
+    monkeypatch.setattr(archives.Patient, "read", lambda self, size: read.append(size) or real(self, size))
+    path = tmp_path / "x.tar.gz"
+    assert reasons_of(path, gzip.compress(member("a.png") + bytes(50 << 20))) == {"a.png": "ok"}
+    assert sum(read) < 6 * archives.PIECE
+
+
+def test_a_tar_that_unpacks_to_hundreds_of_times_its_size_is_left_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "SWOLLEN", 1 << 20)
+    path = tmp_path / "x.tar.gz"
+    packed = gzip.compress(member("a.png") + member("notes.txt", bytes(50 << 20)) + member("b.png") + END)
+    assert reasons_of(path, packed) == {"a.png": "ok", str(path): "too_large"}
+    honest = member("a.png") + member("b.txt", random.Random(0).randbytes(3 << 20)) + member("c.png") + END
+    assert reasons_of(path, gzip.compress(honest)) == {"a.png": "ok", "c.png": "ok"}

@@ -14,6 +14,7 @@ VitError                    caught once, at the edge of the command line; exit s
 │   └── Corrupt             the bytes are not what the hub says they are
 ├── DeviceError             the device or dtype asked for is not available
 ├── OutOfMemory             the network did not fit; the engine halves its batch before giving up
+├── TooManyFiles            the system opens no more files; the run stops, as no input is to blame
 ├── MissingExtra            a feature whose optional package is not installed
 └── OutputError             results that cannot be written
 """
@@ -47,7 +48,11 @@ class PictureError(VitError):
 
 
 def unopened(error: OSError | ValueError) -> PictureError:
-    """Why the system does not open a file: the one place where its errors become reasons."""
+    """Why the system does not open a file: the one place where its errors become reasons.
+
+    Raises TooManyFiles when that says nothing about the file.
+    """
+    stop_without_files(error)
     if not isinstance(error, OSError):  # a NUL in the name
         return PictureError("bad_name", "No file can have this name.")
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -61,6 +66,18 @@ def unopened(error: OSError | ValueError) -> PictureError:
     if error.errno == errno.ENXIO:
         return PictureError("not_a_file", "It is a socket or a device, not a file.")
     return PictureError("unreadable", f"It cannot be read: {error.strerror or error}.")
+
+
+def stop_without_files(error: BaseException) -> None:
+    """Raise TooManyFiles if that is what an error says.
+
+    A row about it would be wrong, and `--resume` would believe it.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise TooManyFiles(
+            "No more files can be opened: allow more with `ulimit -n`, or use fewer --workers. "
+            "What was written stays; with -o, --resume goes on from there."
+        ) from None
 
 
 class CheckpointError(VitError):
@@ -105,6 +122,10 @@ class DeviceError(VitError):
 
 class OutOfMemory(VitError):
     """The network did not fit in memory."""
+
+
+class TooManyFiles(VitError):
+    """The system opens no more files."""
 
 
 class MissingExtra(VitError):

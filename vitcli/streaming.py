@@ -30,11 +30,12 @@ from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
-from vitcli.errors import OutOfMemory, PictureError
+from vitcli.errors import OutOfMemory, PictureError, TooManyFiles
 from vitcli.network.backend import Logits, Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
 from vitcli.pictures.images import MAX_PIXELS
+from vitcli.pictures.memory import BUDGET, Share
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure
 from vitcli.sources import Given, Input, taken
@@ -275,7 +276,7 @@ def give_way() -> None:
 def prepare(
     preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Item:
-    """Decode and resize one input; whatever is wrong with it becomes its Failure."""
+    """Decode and resize one input; whatever is wrong with it becomes its Failure. Raises TooManyFiles."""
     if given.failure is not None:
         return given.failure
     try:
@@ -284,6 +285,8 @@ def prepare(
         return Failure(given.name, error.reason, str(error))
     except MemoryError:
         return Failure(given.name, "out_of_memory", "There is not enough memory to decode this picture.")
+    except TooManyFiles:
+        raise
     except BaseException as error:  # nothing that a picture does may end the run, nor the thread
         return Failure(given.name, "crashed", f"Decoding it broke down ({type(error).__name__}: {error}).")
 
@@ -291,15 +294,32 @@ def prepare(
 def opened(
     preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Prepared:
-    """Decode and resize one input. Raises PictureError."""
+    """Decode and resize one input. Raises PictureError.
+
+    What does not fit in memory beside other pictures is tried again when it is alone.
+    """
     if given.failure is not None:
         raise PictureError(given.failure.error, given.failure.message)
-    if given.picture is not None:
-        picture = images.upright(given.picture)
-    else:
-        source = given.file if given.file is not None else given.data or b""
-        picture = images.load(source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least)
-    return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
+
+    def attempt(share: Share) -> Prepared:
+        if given.picture is not None:
+            picture = images.upright(given.picture)
+        else:
+            source = given.file if given.file is not None else given.data or b""
+            picture = images.load(
+                source, max_pixels=max_pixels, decode=decode, at_least=preprocess.at_least, share=share
+            )
+        return Prepared(given.name, preprocess.resized(picture.image, picture.reduced), picture.size, picture.notes)
+
+    try:
+        with BUDGET.share() as share:
+            return attempt(share)
+    except (PictureError, MemoryError) as error:
+        if isinstance(error, PictureError) and error.reason != "out_of_memory":
+            raise
+    with BUDGET.share() as share:
+        share.take_all()
+        return attempt(share)
 
 
 def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:

@@ -1,4 +1,4 @@
-r"""What a picture file is: its endings, how it begins, what decodes it. One row for each format, read by everybody.
+r"""What a picture file is: its endings, how it begins, what decodes it and what that takes. A row for each format.
 
 Folders and archives find pictures by it, `images` opens them by it, and the README's table is compared with it.
 No decoder is imported here.
@@ -21,22 +21,33 @@ class Format(NamedTuple):
     magic: bytes  # regular expression of how its files begin
     plugin: str | None = None  # the module that registers its decoder with Pillow
     extra: str | None = None  # the optional dependency that brings the plug-in
+    memory: int = 12  # bytes for each pixel, at most, until the picture is upright and RGB (measured, of every mode)
+    stored: int = 16  # bytes of the file for each pixel, at most
+    read: int = 256  # bytes that a read counts for, however few it asks for: it takes about as long as reading so many
+    whole: bool = False  # the decoder takes everything that is in the file
 
 
-# An ISO media file names its brands right after `ftyp`; AVIF and HEIC may both call themselves mif1 first. "BM" alone
+# `memory`: a JPEG's is for a progressive one, whose coefficients are kept; most decoders keep one or two copies of what
+# they give to Pillow. `stored` and `read` are for `bounded`; BMP and PPM may be read a pixel at a time, or a byte.
+#
+# An ISO media file names its brands right after `ftyp`; AVIF and HEIF may both call themselves mif1 first. "BM" alone
 # also begins words: a BMP is known by the length of the header that follows its own of 14 bytes.
+AVIF = rb"\0\0..ftyp(?:avi[fs]|(?:mif1|msf1)....(?:....){0,6}avi[fs])"
 FORMATS = (
     Format("JPEG", ".jpg .jpeg .jpe .jfif .mpo", rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
     Format("PNG", ".png .apng", rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin"),
-    Format("WEBP", ".webp", rb"RIFF....WEBP", "PIL.WebPImagePlugin"),
+    Format("WEBP", ".webp", rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=24, whole=True),
     Format("GIF", ".gif", rb"GIF8[79]a", "PIL.GifImagePlugin"),
-    Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin"),
-    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin"),
-    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin"),
-    Format("AVIF", ".avif", rb"\0\0..ftyp(?:avi[fs]|(?:mif1|msf1)....(?:....){0,6}avi[fs])", "PIL.AvifImagePlugin"),
-    Format("HEIF", ".heic .heif .hif", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "pillow_heif.HeifImagePlugin", "heic"),
-    Format("JXL", ".jxl", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "pillow_jxl", "jxl"),
-)
+    Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", read=8),
+    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", memory=16, whole=True),
+    Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=32),
+    Format("AVIF", ".avif", AVIF, "PIL.AvifImagePlugin", memory=24, whole=True),
+    Format(
+        "HEIF", ".heic .heif .hif", rb"....ftyp(?:he[iv][cxms]|mif1|msf1)", "pillow_heif.HeifImagePlugin", "heic",
+        memory=24, whole=True,
+    ),
+    Format("JXL", ".jxl", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", "pillow_jxl", "jxl", memory=24, whole=True),
+)  # fmt: skip
 
 # Named, so that people know: each has a row that says so, rather than being passed over in silence.
 OTHERS = (

@@ -1,15 +1,41 @@
-"""What a picture's header says, read without its decoder: its size, and whether the file is as long as it claims.
+"""What a picture's header says, read without its decoder: its size, what decoding takes, and whether the file is whole.
 
-A decoder that claims memory for the whole picture as soon as it sees the file needs the size first; and when one fails,
-its message rarely tells a file that was cut short from one that is damaged.
+A decoder that claims memory for the whole picture as soon as it sees the file needs the size first; one that takes
+minutes over a small file must not be asked at all; and when one fails, its message rarely tells a file that was cut
+short from one that is damaged.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, Literal
+
+from vitcli.errors import PictureError
+from vitcli.pictures.bounded import SMALL, Sized
+
+# Segments of EXIF before a JPEG's pixels. The standard has one; Pillow joins several, each time copying all so far.
+MAX_EXIF = 64
+
+# How often a JPEG may go over all its pixels, on one of the largest size; smaller ones may do so more often. libjpeg
+# writes 10 scans, 18 for four colours (`jpeg_simple_progression`), and one that holds nothing takes a few bytes.
+MAX_PASSES = 50
+
+# A canvas that is larger than this, in pixels, must be filled by its frames to at least one part in so many: decoders
+# make all of it of a frame of any size.
+LARGE_CANVAS, FILLED = 1 << 24, 16
+
+SCAN = 10  # bytes of the smallest header of a scan
+MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
+PIECE = 1 << 20  # bytes read at a time
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within pixels, other bytes follow FF only in markers
+_SEQUENCE = re.compile(rb"\x0a[\x05-\x7f]")  # an AV1 sequence header and its length
+_BEGUN = re.compile(rb"\x12\0\x0a[\x05-\x7f]")  # the same after a temporal delimiter, as most encoders begin
+_BARE = frozenset(b"\x00\x01\xc8" + bytes(range(0xD0, 0xDA)) + bytes(range(0xF0, 0xFE)))  # nothing belongs to them
+_PROGRESSIVE = b"\xc2\xc6\xca\xce"
+_FRAMES = bytes(range(0xC0, 0xC4)) + bytes(range(0xC5, 0xC8)) + bytes(range(0xC9, 0xCC)) + bytes(range(0xCD, 0xD0))
 
 
 def claimed_size(name: str, file: IO[bytes]) -> tuple[int, int] | None:
@@ -43,6 +69,89 @@ def cut_short(name: str, file: IO[bytes]) -> bool:
     return False
 
 
+def check_claims(name: str, file: Sized, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise PictureError if a picture of that width and height, opened but not decoded, would take too long or much."""
+    if name == "JPEG":
+        check_scans(file, size, max_pixels)
+    elif name == "AVIF":
+        check_avif(file, size)
+
+
+def check_exif(file: Sized) -> None:
+    """Raise PictureError for a JPEG whose EXIF data would take Pillow minutes to join."""
+    found = 0
+    for kind, contents in segments(file) if file.size > SMALL else ():
+        found += kind == 0xE1 and contents.startswith(b"Exif\0\0")
+        if found > MAX_EXIF:
+            raise PictureError("too_large", "It has EXIF data without end: save it again without.")
+
+
+def check_scans(file: Sized, size: tuple[int, int], max_pixels: int) -> None:
+    """Raise PictureError for a JPEG of that width and height that goes over its pixels again and again."""
+    width, height = size
+    most = MAX_PASSES * max_pixels // (width * height)
+    if file.size // SCAN <= most:
+        return
+    progressive, frame = False, b""
+    for kind, contents in segments(file):
+        if kind in _FRAMES:
+            progressive, frame = kind in _PROGRESSIVE, contents
+    # in all others the first scan has all the colours, and is the last
+    several = len(frame) > 5 and (progressive or contents[0] < frame[5])
+    if several and scans(file, most) > most:
+        raise PictureError(
+            "too_large", f"It goes over its {width} x {height} pixels more than {most} times: save it again."
+        )
+
+
+def segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Marker and first bytes of each segment of a JPEG, as Pillow finds them, up to the first scan."""
+    file.seek(2)
+    byte = file.read(1)
+    while byte:
+        if byte != b"\xff":  # between segments anything may stand
+            byte = file.read(1)
+            continue
+        byte = file.read(1)
+        if byte == b"\xff" or not byte:
+            continue
+        kind = byte[0]
+        if kind not in _BARE:
+            start = file.tell()
+            head = file.read(16)
+            yield kind, head[2:]
+            if kind == 0xDA:
+                return
+            file.seek(start + max(2, int.from_bytes(head[:2], "big")))
+        byte = file.read(1)
+
+
+def scans(file: IO[bytes], most: int) -> int:
+    """How many scans a JPEG has from here on, counted until they are more than `most`."""
+    at, found, markers = file.tell(), 1, 0
+    while found <= most:
+        file.seek(at)
+        piece, place = file.read(PIECE), 0
+        if len(piece) < 4:
+            break
+        while marker := _MARKER.search(piece, place):
+            place = marker.start()
+            if place + 4 > len(piece):  # the rest of it is in the next piece
+                break
+            kind = piece[place + 1]
+            if kind == 0xD9:
+                return found
+            found += kind == 0xDA
+            markers += 1
+            if markers > MANY:
+                return most + 1
+            place += 2 if kind in _BARE else 2 + max(2, int.from_bytes(piece[place + 2 : place + 4], "big"))
+        else:
+            place = max(place, len(piece) - 1)
+        at += place
+    return found
+
+
 def boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
     """Type, start of the contents and end of each box of an ISO media file of `size` bytes."""
     start = 0
@@ -61,18 +170,92 @@ def boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def webp_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height that a WebP's header claims (RFC 9649), None where it has none."""
+    """Width and height that a WebP's header claims (RFC 9649), None where it has none.
+
+    Raises PictureError for an animation whose canvas is out of all proportion to its first frame.
+    """
     file.seek(0)
     head = file.read(30)
-    if len(head) == 30 and head[12:16] == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    if len(head) == 30 and head[12:16] == b"VP8L":
+    if len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        width, height = size = _sides(head[24:30])
+        if head[20] & 2 and width * height > LARGE_CANVAS:
+            check_filled(size, webp_frame(file))
+        return size
+    if head[12:16] == b"VP8L":
         bits = int.from_bytes(head[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if len(head) == 30 and head[12:16] == b"VP8 ":
+    if head[12:16] == b"VP8 ":
         width, height = struct.unpack("<HH", head[26:30])
         return width & 0x3FFF, height & 0x3FFF
     return None
+
+
+def webp_frame(file: IO[bytes]) -> int:
+    """Pixels of the first frame of an animated WebP, 0 if it is not found."""
+    at = 12
+    while True:
+        file.seek(at)
+        head = file.read(20)
+        if len(head) < 20:
+            return 0
+        if head[:4] == b"ANMF":
+            width, height = _sides(head[14:20])
+            return width * height
+        at += 8 + (int.from_bytes(head[4:8], "little") + 1 & ~1)
+
+
+def check_avif(file: Sized, size: tuple[int, int]) -> None:
+    """Raise PictureError for an AVIF of that width and height whose frames are far smaller: libavif enlarges them."""
+    if size[0] * size[1] > LARGE_CANVAS and file.size < PIECE:
+        file.seek(0)
+        check_filled(size, avif_frames(file.read(PIECE)))
+
+
+def avif_frames(data: bytes) -> int:
+    """Pixels of all the frames that an AVIF has headers of (AV1 specification, 5.5.1), 0 if none is found.
+
+    They are looked for everywhere. What only looks like one does not matter: then the canvas is believed.
+    """
+    found = 0
+    for header in list(_BEGUN.finditer(data)) or _SEQUENCE.finditer(data):
+        left, rest = 1024, int.from_bytes(data[header.end() : header.end() + 128].ljust(128, b"\0"), "big")
+
+        def take(count: int) -> int:
+            nonlocal left
+            left -= count
+            return rest >> left & (1 << count) - 1  # noqa: B023  (called before the next)
+
+        take(4)
+        if take(1):  # of a still picture
+            take(5)
+        else:
+            if take(1):  # times of frames, in as many bits as they say
+                continue
+            delays = take(1)
+            for _ in range(take(5) + 1):
+                take(12)
+                if take(5) > 7:
+                    take(1)
+                if delays and take(1):
+                    take(4)
+        across, down = take(4) + 1, take(4) + 1
+        found += (take(across) + 1) * (take(down) + 1)
+    return found
+
+
+def check_filled(size: tuple[int, int], pixels: int) -> None:
+    """Raise PictureError for a canvas that frames of so many pixels do not fill."""
+    if 0 < pixels * FILLED < size[0] * size[1]:
+        raise PictureError(
+            "corrupt", f"It claims {size[0]} x {size[1]} pixels, and holds {pixels:,}: it is damaged, or made to harm."
+        )
+
+
+def _sides(data: bytes) -> tuple[int, int]:
+    """Width and height in 24 bits each, less one."""
+    return int.from_bytes(data[:3], "little") + 1, int.from_bytes(data[3:], "little") + 1
 
 
 def jxl_size(file: IO[bytes]) -> tuple[int, int] | None:

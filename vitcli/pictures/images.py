@@ -29,14 +29,17 @@ from typing import IO, Literal
 
 from PIL import Image
 
-from vitcli.errors import PictureError, unopened
+from vitcli.errors import PictureError, VitError, unopened
 from vitcli.impostors import impostor
 from vitcli.pictures import colour, headers
+from vitcli.pictures.bounded import Sized, bounded
 from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
+from vitcli.pictures.memory import BUDGET, Share
 from vitcli.pictures.reduced import Box, Reduced
 
-# The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. Decoded they take 4 bytes a pixel,
-# 0.8 GB; a file of a few kilobytes can claim any size, so what is larger is refused before a pixel is decoded.
+# The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. A file of a few kilobytes can claim
+# any size, so what is larger is refused before a pixel is decoded. Decoded they take 4 bytes a pixel, 0.8 GB, and on
+# the way there up to what `formats` says, for which they wait in `memory`.
 MAX_PIXELS = 16384 * 12288
 
 # `decode="fast"` leaves the shorter side at least this many times as large as resizing needs: photographs of 12 million
@@ -74,17 +77,26 @@ def load(
     max_pixels: int = MAX_PIXELS,
     decode: Literal["exact", "fast"] = "exact",
     at_least: int | None = None,
+    share: Share | None = None,
 ) -> Picture:
     """A file, or the bytes of one, -> its picture.
 
     `decode="fast"` lets large JPEGs be decoded at 1/2, 1/4 or 1/8 of their size, as long as the shorter side keeps
-    `FAST_MARGIN` times `at_least` pixels (`Preprocess.at_least`). Raises PictureError for whatever is wrong with the
+    `FAST_MARGIN` times `at_least` pixels (`Preprocess.at_least`). The `share` takes, and so may wait for, the memory
+    that this needs; it is held for as long as the picture should be. Raises PictureError for whatever is wrong with the
     input, and nothing else; its reason is one of `results.REASONS`.
     """
+    if share is None:
+        with BUDGET.share() as own:
+            return load(source, max_pixels=max_pixels, decode=decode, at_least=at_least, share=own)
     with _explained(), _opened(source) as file:
         form = _recognised(file.read(HEAD))
-        image = _opened_by(form, file, max_pixels)
+        image = _opened_by(form, file, max_pixels, share)
         _check_pixels(image.size, max_pixels)
+        share.take(_needed(form, image.size, file))
+        file.allow_pixels(form, image.size)
+        headers.check_claims(form.name, file, image.size, max_pixels)
+        file.allow_pixels(form, image.size)  # which may have been read once
         with _explained(form.name, file):
             return _upright(image, at_least if decode == "fast" else None)
 
@@ -96,12 +108,12 @@ def upright(image: Image.Image) -> Picture:
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
+def _opened(source: Path | bytes) -> Iterator[Sized]:
     """A regular file, opened so that nothing else can be: a FIFO would block for ever, a device may act."""
     if isinstance(source, bytes):
         if not source:
             raise PictureError("empty", "It holds no bytes.")
-        yield io.BytesIO(source)
+        yield bounded(io.BytesIO(source), len(source))  # type: ignore[arg-type]  # not raw, but read so
         return
     try:
         _check_regular(source.stat())  # first, because opening a FIFO already wakes up its writer
@@ -109,12 +121,12 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
         descriptor = os.open(source, flags)
     except (OSError, ValueError) as error:
         raise unopened(error) from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor has no path)
+    with io.FileIO(descriptor) as file:
         info = os.fstat(descriptor)
         _check_regular(info)  # again, because the name may mean something else by now
         if info.st_size == 0:
             raise PictureError("empty", "It is empty (0 bytes): copy or download it again.")
-        yield file
+        yield bounded(file, info.st_size)
 
 
 def _check_regular(info: os.stat_result) -> None:
@@ -136,26 +148,37 @@ def _recognised(head: bytes) -> Format:
     raise PictureError("not_a_picture", f"Its contents are {kind}, whatever its name: look into it, or leave it out.")
 
 
-def _opened_by(form: Format, file: IO[bytes], max_pixels: int) -> Image.Image:
+def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Image.Image:
     """The picture, its header read and its pixels not yet decoded."""
     try:
         plugin = importlib.import_module(form.plugin or "")
         if form.name == "HEIF":
             plugin.register_heif_opener()
     except ImportError:
+        with suppress(FileNotFoundError), Path(os.devnull).open():
+            pass  # without a file left, nothing can be imported either
         hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
         raise PictureError("unsupported", f"It is a {form.name} file: {hint}.") from None
     if form.name == "TIFF":
         _quieten_libtiff()
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
-    # These two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
     with _explained(form.name, file):
+        file.allow(form)
+        if form.name == "JPEG":
+            headers.check_exif(file)
+        # Two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
         if size := headers.claimed_size(form.name, file):
             _check_pixels(size, max_pixels)
+            share.take(_needed(form, size, file))
         file.seek(0)
         # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
         return Image.OPEN[form.name][0](file, "")
+
+
+def _needed(form: Format, size: tuple[int, int], file: Sized) -> int:
+    """Bytes of memory that decoding takes; a file that is taken whole is kept twice, by Pillow and by its decoder."""
+    return size[0] * size[1] * form.memory + (2 * file.size if form.whole else 0)
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
@@ -262,7 +285,7 @@ def _explained(name: str = "picture", file: IO[bytes] | None = None) -> Iterator
     """Whatever a decoder raises -> PictureError. They raise nearly everything, as damaged files take them anywhere."""
     try:
         yield
-    except (PictureError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (VitError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError:
         raise PictureError("out_of_memory", "There is not enough memory to decode it.") from None

@@ -17,6 +17,7 @@ Only an empty folder or pattern of folders gives no input at all.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -33,7 +34,7 @@ from vitcli.sources.input import (
     regular,
     split_member,
 )
-from vitcli.sources.lists import is_pattern, matching, names_in
+from vitcli.sources.lists import LONGEST, is_pattern, matching, names_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +118,9 @@ def taken(given: Given, name: str = "") -> Iterator[Input]:
 
 def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
     """The inputs that one name stands for, once patterns and lists are expanded."""
-    if is_url(name):
+    if len(name) > LONGEST:
+        yield failed(name[:LONGEST], "bad_name", "This is longer than any name: is it a list, one name a line?")
+    elif is_url(name):
         from vitcli.sources import web  # imported when needed, like archives: a few pictures should not wait for it
 
         yield web.fetch(name, max_bytes)
@@ -134,8 +137,14 @@ def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
 
 
 def from_list(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
-    """The inputs named in the file behind the `@`."""
+    """The inputs named in the file behind the `@`.
+
+    A FIFO is waited for, as a shell makes one of `@<(...)`; a device is not opened.
+    """
     try:
+        if stat.S_IFMT(os.stat(name[1:]).st_mode) in (stat.S_IFCHR, stat.S_IFBLK):
+            yield failed(name, "not_a_file", "The list is a device, which is never opened: pipe names into `-`.")
+            return
         with open(name[1:], "rb") as stream:
             for listed in names_in(stream):
                 yield from named(listed, how, max_bytes)

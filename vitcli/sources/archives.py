@@ -23,7 +23,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from vitcli.escaping import short
 from vitcli.pictures.formats import HEAD, is_picture, recognised
@@ -33,6 +33,8 @@ from vitcli.sources.input import MARK, Input, failed, refused
 MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, times, owners
 MAX_HEADERS = 2 * MAX_HEADER  # bytes of all the headers of one member, the map of a sparse one among them
 PIECE = 1 << 16  # bytes read at a time on the way to the next header
+MAX_TAIL = 16 << 20  # bytes after a tar's own end that are unpacked for the checksum behind them
+MAX_RATIO, SWOLLEN = 200, 1 << 29  # how much a packed tar may unpack to, once it has unpacked to so many bytes
 EXTENSIONS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
@@ -57,6 +59,11 @@ def members(archive: Input, how: Walk, max_bytes: int, only: str | None = None) 
     except MemoryError:
         yield failed(archive.name, "too_large", "The archive's list of contents does not fit in memory.")
         return
+    except Swollen:
+        yield failed(
+            archive.name, "too_large", f"It unpacks to more than {MAX_RATIO} times its size: unpack it if you trust it."
+        )
+        return
     except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             yield refused(archive.name, error)
@@ -70,7 +77,14 @@ def members(archive: Input, how: Walk, max_bytes: int, only: str | None = None) 
 def tar_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> Iterator[Input]:
     """Members of a tar, plain or compressed."""
     assert archive.file is not None
-    with Tar.open(archive.file, "r|*", encoding="utf-8", errors="surrogateescape", tarinfo=StrictHeader) as tar:
+    with (
+        io.FileIO(archive.file) as file,
+        unpacked(file) as stream,
+        Tar.open(
+            None, "r|", cast("IO[bytes]", stream), encoding="utf-8", errors="surrogateescape", tarinfo=StrictHeader
+        ) as tar,
+    ):
+        tar.forward.packed = file
         while (member := tar.next()) is not None:
             # tarfile keeps every member it has seen: a shard of a million would not fit
             tar.members.clear()  # type: ignore[attr-defined]
@@ -78,15 +92,85 @@ def tar_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
                 continue
             body = tar.extractfile(member) if member.isfile() else None
             yield from picture(archive, member.name, member.size, body, max_bytes)
+        if only is None:
+            check_rest(stream)
+
+
+def check_rest(stream: Patient) -> None:
+    """Read what follows a tar's own end: what is packed ends with a checksum. Raises what unpacking raises."""
+    try:
+        for _ in range(MAX_TAIL // PIECE):
+            if not stream.read(PIECE):
+                return
+    except OSError as error:
+        if not str(error).startswith("Not a gzipped file"):  # something else behind it, which gzip ignores too
+            raise
+
+
+def unpacked(file: io.FileIO) -> Patient:
+    """A tar's stream, of one that is packed too. Closing it does not close the file."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        import gzip
+
+        return Patient(gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        import bz2
+
+        return Patient(bz2.BZ2File(file))
+    if start.startswith((b"\xfd7zXZ\0", b"\x5d\0\0\x80")):
+        return Patient(lzma.LZMAFile(file))
+    return Patient(io.BufferedReader(file))
+
+
+class Patient:
+    """A stream that gives what it has before it says what is wrong behind that: a checksum, or the end.
+
+    A tar is read in blocks, and the last picture would be lost with what follows it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.error: BaseException | None = None
+
+    def read(self, size: int) -> bytes:
+        if self.error is not None:
+            raise self.error
+        pieces = []
+        try:
+            while size > 0 and (piece := self.stream.read1(size)):
+                pieces.append(piece)
+                size -= len(piece)
+        except BROKEN as error:
+            if not pieces:
+                raise
+            self.error = error
+        return b"".join(pieces)
+
+    def __enter__(self) -> Patient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def close(self) -> None:
+        """For tarfile, which closes what it was given."""
+
+
+class Swollen(tarfile.ReadError):
+    """A packed tar that is out of all proportion to its file."""
 
 
 class Forward:
     """A tar's stream on its way to the end, which tarfile itself does not notice when it skips a member.
 
     While `allowance` is a number, it is how many bytes may still be read: the parts of a header are as many as it says.
+    What unpacks to far more than the `packed` file holds is not read to its end.
     """
 
     allowance: int | None = None
+    packed: io.FileIO | None = None
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -97,13 +181,19 @@ class Forward:
             self.allowance -= size
             if self.allowance < 0:
                 raise tarfile.ReadError("the headers of a member are too large")
-        return self.stream.read(size)
+        return self._piece(size)
 
     def seek(self, position: int) -> int:
         while (ahead := position - self.stream.tell()) > 0:
-            if not self.stream.read(min(ahead, PIECE)):
+            if not self._piece(min(ahead, PIECE)):
                 raise tarfile.ReadError("unexpected end of data")
         return self.stream.seek(position)
+
+    def _piece(self, size: int) -> bytes:
+        place = self.stream.tell()
+        if place > SWOLLEN and self.packed is not None and place > MAX_RATIO * self.packed.tell():
+            raise Swollen
+        return self.stream.read(size)
 
 
 class Tar(tarfile.TarFile):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from vitcli.errors import stop_without_files
 from vitcli.pictures.formats import HEAD, is_picture, recognised
 from vitcli.sources.input import Input, not_a_file, refused
 
@@ -119,5 +120,6 @@ def has_picture_bytes(entry: os.DirEntry[str]) -> bool:
             os.open(entry.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb"
         ) as f:
             return recognised(f.read(HEAD)) is not None
-    except OSError:
+    except OSError as error:
+        stop_without_files(error)
         return False

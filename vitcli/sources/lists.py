@@ -7,30 +7,40 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import BinaryIO
 
-from vitcli.errors import UsageError
+from vitcli.errors import UsageError, stop_without_files
 from vitcli.pictures.formats import HEAD, recognised
 from vitcli.sources.folders import Walk, entries, is_folder
 
 PIECE = 1 << 16  # bytes read at a time
+LONGEST = 1 << 16  # characters of a name; paths have 4096 on Linux, addresses a few thousand
+CUT = 4 * (LONGEST + 1)  # bytes that are more characters than that, in UTF-8
 
 
 def names_in(stream: BinaryIO, separator: bytes = b"\n") -> Iterator[str]:
     """The names in a list, exactly, as soon as they arrive. Empty ones are left out.
 
+    One that is longer than LONGEST comes cut, but not to less: what never ends a line must not fill the memory.
+
     In a list of lines, the carriage return that ends every line of a Windows editor is no part of the name, unless a
     file of that very name exists. Raises UsageError for a picture, whose bytes are no names.
     """
-    rest = None
+    rest, cut, begun = b"", False, False
     # one call to the system a piece: nothing waits for a full one, nor, at the end of the process, for the lock of a
     # buffer that a thread is still reading into
     stream = getattr(stream, "raw", stream)
     read = getattr(stream, "read1", stream.read)
     while piece := read(PIECE):
-        if rest is None:
+        if not begun:
             refuse_picture(piece, separator)
-            rest = b""
+            begun = True
         *whole, rest = (rest + piece).split(separator)
+        if cut and whole:
+            whole, cut = whole[1:], False  # the end of what came already
         yield from (as_name(name, separator) for name in whole if name)
+        if cut or len(rest) > CUT:
+            if not cut:
+                yield os.fsdecode(rest[:CUT])
+            rest, cut = b"", True
     if rest:
         yield as_name(rest, separator)
 
@@ -94,5 +104,5 @@ def below(base: str, parts: list[str], how: Walk) -> Iterator[str]:
                     yield from below(name, parts, how)
             elif fnmatchcase(entry.name, part) and (not rest or is_folder(entry)):
                 yield from below(name, rest, how)
-    except OSError:
-        return
+    except OSError as error:
+        stop_without_files(error)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
+from vitcli.errors import stop_without_files
 from vitcli.escaping import exact, short
 from vitcli.sources.input import Input, failed, is_url
 from vitcli.version import __version__
@@ -185,6 +186,7 @@ def fetch(url: str, max_bytes: int) -> Input:
     except TimeoutError:
         return failed(name, "unreachable", f"The server was silent for {SILENCE:.0f} seconds.")
     except (OSError, http.client.HTTPException, ValueError, OverflowError, zlib.error) as error:
+        stop_without_files(reason if isinstance(reason := getattr(error, "reason", None), OSError) else error)
         said = getattr(error, "reason", None) or str(error) or type(error).__name__
         return failed(name, "unreachable", f"The picture cannot be fetched: {short(str(said))}.")
     return Input(name, data=data, size=len(data))

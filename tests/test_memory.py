@@ -1,0 +1,185 @@
+"""One budget of memory for all workers: they wait for each other, and none is refused for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import noise
+from vitcli.errors import PictureError
+from vitcli.pictures import images, memory
+from vitcli.pictures.memory import Budget
+from vitcli.pictures.preprocess import Preprocess
+from vitcli.sources import Input
+from vitcli.streaming import opened
+
+
+def together(budget: Budget, sizes: list[int], workers: int) -> tuple[int, int]:
+    """The most bytes, and the most shares, that were taken at once."""
+    now: list[int] = []
+    peaks = [(0, 0)]
+    lock = threading.Lock()
+
+    def work(size: int) -> None:
+        with budget.share() as share:
+            share.take(size)
+            with lock:
+                now.append(size)
+                peaks.append((sum(now), len(now)))
+            time.sleep(0.002)
+            with lock:
+                now.remove(size)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, sizes))
+    assert budget.taken == 0
+    return max(size for size, _ in peaks), max(count for _, count in peaks)
+
+
+@pytest.mark.parametrize("workers", [4, 64])
+def test_any_number_of_workers_stay_within_the_budget(workers: int) -> None:
+    most, _ = together(Budget(100), [30, 20, 45] * 40, workers)
+    assert most <= 100
+
+
+def test_what_is_larger_than_the_budget_is_decoded_alone() -> None:
+    most, shares = together(Budget(100), [1000] * 8, 8)
+    assert (most, shares) == (1000, 1)
+
+
+def test_small_pictures_do_not_wait() -> None:
+    assert together(Budget(1000), [1] * 64, 64)[1] > 8
+
+
+def test_a_share_is_given_back_when_its_picture_fails() -> None:
+    budget = Budget(100)
+    with suppress(ValueError), budget.share() as share:
+        share.take(100)
+        raise ValueError
+    assert budget.taken == 0
+
+
+def test_a_share_does_not_grow() -> None:
+    with Budget(100).share() as share:
+        share.take(60)
+        share.take(70)
+        assert share.size == 60
+
+
+def test_the_machine_is_asked_only_when_much_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(memory, "available", lambda: asked.append(1) or 8 << 30)
+    budget = Budget()
+    with budget.share() as first, budget.share() as second:
+        first.take(memory.FLOOR // 2)
+        second.take(memory.FLOOR // 2)
+        assert not asked
+        with budget.share() as third:
+            third.take(1)
+        assert asked == [1]
+    assert budget.most == (8 << 30) // memory.PART
+
+
+def test_a_machine_with_little_memory_still_has_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1 << 20)
+    assert Budget().most == memory.FLOOR
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"/proc/meminfo": "MemTotal: 99 kB\nMemAvailable:    4096 kB\n"}, 4 << 20),
+        ({"/proc/meminfo": "MemAvailable: 4096 kB\n", "/proc/self/cgroup": "0::/a/b\n",
+          "/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/a/memory.max": "1000\n",
+          "/sys/fs/cgroup/a/b/memory.max": "2000\n"}, 1000),
+        ({"/proc/self/cgroup": "4:memory:/a\n3:cpu:/\n",
+          "/sys/fs/cgroup/memory/a/memory.limit_in_bytes": "3000\n"}, 3000),
+    ],
+    ids=["machine", "cgroup 2", "cgroup 1"],
+)  # fmt: skip
+def test_free_memory_is_that_of_the_machine_within_its_limits(
+    files: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_text", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(memory, "_of_address_space", lambda: iter(()))
+    assert memory.available() == expected
+
+
+def test_the_limit_of_the_address_space_counts() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 40, before[1]))
+    try:
+        (left,) = memory._of_address_space()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert (1 << 40) - (100 << 30) < left < 1 << 40
+
+
+def test_a_picture_takes_its_share_by_its_header_and_holds_it_until_it_is_resized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(1)
+    monkeypatch.setattr("vitcli.streaming.BUDGET", budget)
+    held = []
+    real = Preprocess.resized
+    monkeypatch.setattr(Preprocess, "resized", lambda *a: held.append(budget.taken) or real(*a))
+    for ending, each in ((".jpg", 12), (".png", 12), (".webp", 24), (".avif", 24)):
+        path = tmp_path / f"a{ending}"
+        noise(0, (100, 80)).save(path)
+        held.clear()
+        opened(Preprocess(), Input("a", path))
+        assert held[0] >= 100 * 80 * each
+        assert held[0] < 100 * 80 * each + 4 * path.stat().st_size
+        assert budget.taken == 0
+
+
+def test_what_did_not_fit_beside_others_is_tried_again_alone(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(1000 << 20)
+    monkeypatch.setattr("vitcli.streaming.BUDGET", budget)
+    real, beside = images.load, []
+
+    def load(*given: object, **how: object) -> images.Picture:
+        beside.append(budget.taken)
+        if len(beside) == 1:
+            raise PictureError("out_of_memory", "There is not enough memory to decode it.")
+        return real(*given, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "load", load)
+    other = budget.share()
+    other.take(5)
+    threading.Timer(0.05, other.__exit__).start()
+    assert opened(Preprocess(), Input("a", picture)).size == (48, 40)
+    assert len(beside) == 2
+    assert beside[1] > 1 << 60  # all there is
+
+
+def test_large_pictures_wait_for_each_other_in_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget(3 * 12 * 200 * 200)
+    monkeypatch.setattr("vitcli.streaming.BUDGET", budget)
+    now, most = 0, 0
+    lock = threading.Lock()
+    real = Image.Image.load
+
+    def load(image: Image.Image) -> object:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.002)
+        with lock:
+            now -= 1
+        return real(image)
+
+    monkeypatch.setattr(Image.Image, "load", load)
+    noise(0, (200, 200)).save(tmp_path / "a.bmp")
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(lambda _: opened(Preprocess(), Input("a", tmp_path / "a.bmp")), range(64)))
+    assert most <= 3

@@ -1,0 +1,123 @@
+"""One budget of memory for all pictures that are being decoded, as the machine has one: workers know of no others.
+
+A picture takes its share once its header has said how large it is, before its pixels are, and waits while others have
+too much. It is never refused: one that is larger than the budget is decoded alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+PART = 4  # of the memory that is free, one byte in so many is theirs; the rest is for the network and everybody else
+FLOOR = 256 << 20  # bytes that are theirs in any case
+UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
+
+
+class Budget:
+    """Bytes that pictures may take together: a quarter of what is free when they first need more than FLOOR."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.given = most
+        self.taken = 0
+        self.changed = threading.Condition()
+
+    @cached_property
+    def most(self) -> int:
+        """How large it is. Asked for late: few runs ever come near."""
+        return self.given or max(FLOOR, available() // PART)
+
+    def share(self) -> Share:
+        """What one picture has of it: nothing, at first."""
+        return Share(self)
+
+    def admits(self, size: int) -> bool:
+        """Whether so much is left, or nobody else has any."""
+        return not self.taken or self.taken + size <= (self.given or FLOOR) or self.taken + size <= self.most
+
+
+class Share:
+    """The part of a budget that one picture has until the `with` block ends."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Wait until there are `size` bytes for it, or until it is alone.
+
+        A share that was taken stays as it is: two that grew might wait for each other.
+        """
+        if self.size:
+            return
+        with self.budget.changed:
+            self.budget.changed.wait_for(lambda: self.budget.admits(size))
+            self.size = size
+            self.budget.taken += size
+
+    def take_all(self) -> None:
+        """Wait until no other picture has a share, and let none have one."""
+        self.take(sys.maxsize)
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.size:
+            with self.budget.changed:
+                self.budget.taken -= self.size
+                self.budget.changed.notify_all()
+
+
+BUDGET = Budget()  # the process's
+
+
+def available() -> int:
+    """Bytes that this process may still take, as far as the system says: what is free, within its limits."""
+    return min([*_of_machine(), *_of_cgroups(), *_of_address_space()], default=UNKNOWN)
+
+
+def _of_machine() -> Iterator[int]:
+    for line in _text("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) << 10
+            return
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" in names:  # macOS: what there is, as it does not say what is free
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_cgroups() -> Iterator[int]:
+    """The limits of a container or service, in both versions of Linux's control groups; each may lie in others."""
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root, name = ("", "memory.max") if not controllers else ("memory", "memory.limit_in_bytes")
+            place = Path("/sys/fs/cgroup", root)
+            for part in ["", *path.strip("/").split("/")]:
+                place = place / part
+                if (limit := _text(place / name).strip()).isdecimal():
+                    yield int(limit)
+
+
+def _of_address_space() -> Iterator[int]:
+    """What `ulimit -v` leaves."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        pages = _text("/proc/self/statm").split()
+        yield max(0, limit - (int(pages[0]) * resource.getpagesize() if pages else 0))
+
+
+def _text(path: Path | str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
