@@ -1,4 +1,4 @@
-"""Messages for a person: consoles, progress and errors on stderr. Results never go through here."""
+"""Messages for a person: consoles, progress and errors on stderr. Rows never go through here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitcli import escaping
 
@@ -20,6 +20,15 @@ def out() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, markup=False)
+
+
+def document(found: Any) -> None:
+    """JSON-ready values on stdout, as one document in ASCII."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(escaping.strict(found), indent=2))
 
 
 def err() -> Console:

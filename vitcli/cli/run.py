@@ -130,7 +130,7 @@ def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
     """Say what a run did when it is over, also when it broke off. One picture that went well needs no words."""
     try:
         yield
-    except BrokenPipeError:  # whoever read the rows has seen enough, and is no longer interested
+    except (BrokenPipeError, SystemExit):  # whoever read the rows has seen enough, and is no longer interested
         quiet = True
         raise
     finally:
