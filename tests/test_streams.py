@@ -119,7 +119,7 @@ def test_a_model_that_no_file_can_be_called_is_said_in_a_sentence(name: str) -> 
 def test_ctrl_c_at_the_very_beginning_needs_no_words(tiny: Path, picture: Path) -> None:
     # Python's own start, the first hundredths of a second, is nobody's to handle: `import vitcli` is waited for
     code = "import vitcli.__main__ as it; print(flush=True); it.main()"
-    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
+    for delay in (0.005, 0.02, 0.04, 0.06, 0.1):
         command = [sys.executable, "-c", code, "classify", str(picture), "-m", str(tiny)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
