@@ -10,6 +10,7 @@ import random
 import sqlite3
 import struct
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -119,8 +120,9 @@ def rows(path: Path) -> list[tuple[bytes, str, tuple[Any, ...]]]:
 def jsonl(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
     for line in path.read_bytes().splitlines():
         row = json.loads(line)
-        rest = [(key, repr(value)) for key, value in row.items() if key not in ("path", "status")]
-        yield os.fsencode(row["path"]), row["status"], tuple(rest)
+        rest = [(key, repr(value)) for key, value in row.items() if key not in ("path", "path_bytes", "status")]
+        exact = b64decode(row["path_bytes"]) if "path_bytes" in row else row["path"].encode()
+        yield exact, row["status"], tuple(rest)
 
 
 def table(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcli.errors import MissingExtra, OutputError, UsageError
-from vitcli.escaping import printable
+from vitcli.escaping import decodable, printable
 from vitcli.results import Failure, Label, Prediction, Result
 from vitcli.sources import Input, inputs
 from vitcli.writers import WRITERS, Options, open_output, writer_for
@@ -82,16 +83,22 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of any format as records."""
     match path.suffix:
         case ".jsonl":
-            return [json.loads(line) for line in path.read_text().splitlines()]
+            return [exactly(json.loads(line)) for line in path.read_text().splitlines()]
         case ".json":
-            found: list[dict[str, Any]] = json.loads(path.read_text())["results"]
-            return found
+            return [exactly(row) for row in json.loads(path.read_text())["results"]]
         case ".csv" | ".tsv":
             return read_csv(path)
         case ".parquet":
             return read_parquet(path)
         case _:
             return read_sqlite(path)
+
+
+def exactly(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of JSON, by its exact name."""
+    if "path_bytes" in row:
+        row["path"] = os.fsdecode(b64decode(row.pop("path_bytes")))
+    return row
 
 
 def record(row: dict[str, Any], top: list[dict[str, Any]], notes: list[str]) -> dict[str, Any]:
@@ -157,6 +164,23 @@ def test_each_format_gives_back_what_was_written(name: str, tmp_path: Path) -> N
 def test_names_come_back_exactly(name: str, tmp_path: Path) -> None:
     results: list[Result] = [ok(path) for path in ODD]
     assert [row["path"] for row in read(write(tmp_path / f"out.{name}", results))] == ODD
+
+
+def test_json_can_be_read_by_whoever_is_strict(tmp_path: Path) -> None:
+    from pyarrow import json as strict_json
+
+    odd = Prediction("caf\udce9.jpg", (Label(0, None, "half a pair \ud83d", 0.5),), (1, 1))
+    path = write(tmp_path / "out.jsonl", [*map(ok, ODD), odd, bad("\udcff.jpg")])
+    names = strict_json.read_json(path)["path"].to_pylist()
+    assert names == [decodable(row["path"]) for row in read(path)]
+    document = write(tmp_path / "out.json", [odd]).read_text()
+    assert "\\ud" not in document
+
+
+def test_on_a_terminal_cells_do_nothing() -> None:
+    out = Csv({}, Options(topk=1))
+    out.shown = True
+    assert out.row(ok("red\x1b[31m\n.jpg")).startswith(b"red\\x1b[31m\\n.jpg,")
 
 
 @given(st.lists(st.binary(min_size=1).map(os.fsdecode), max_size=5))

@@ -15,6 +15,7 @@ from vitcli.errors import OutputError
 from vitcli.network.backend import Backend
 from vitcli.results import Failure, Result
 from vitcli.streaming import Meter
+from vitcli.writers.text import ascii_json
 
 SHOWN = 10  # failures that are listed
 
@@ -153,7 +154,7 @@ class FailureLog:
         """Take one result; at once on the disk if it is a failure."""
         if self.file is not None and isinstance(result, Failure):
             with self.explained():
-                self.file.write(json.dumps(result.record()).encode() + b"\n")
+                self.file.write(ascii_json(result.record()) + b"\n")
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ through; `write` takes one result for each, in the same order and in the same th
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from vitcli.errors import OutputError, VitError
+from vitcli.errors import OutputError, UsageError, VitError
 from vitcli.results import Prediction, Result
 from vitcli.sources import Input
 
@@ -44,6 +45,11 @@ class Options:
     resume: bool = False  # continue where an earlier run stopped
     retry_failed: bool = False  # when resuming, do failed inputs again
     by_content: bool = False  # recognize an input by its bytes, not by its path, size and time
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a threshold that no score is below or above."""
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"--threshold {self.threshold} is no number that a score can be compared with.")
 
 
 class Format(ABC):
