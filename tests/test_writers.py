@@ -568,9 +568,6 @@ def test_the_journal_of_another_output_is_refused(name: str, other: list[Result]
     journal_of(write(tmp_path / "other" / f"out.{name}", other)).replace(journal_of(path))
     (tmp_path / "other" / f"out.{name}").unlink()
     (tmp_path / "other").rmdir()
-    if other == RESULTS[:1] and name != "parquet":  # whose one row this output begins with
-        assert resume(path, items("a.jpg")) == ["a.jpg"]
-        return
     refused(path, "is the journal of another file")
 
 
@@ -578,7 +575,7 @@ def test_the_journal_of_another_output_is_refused(name: str, other: list[Result]
 def test_a_journal_of_another_version_is_refused(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"out.{name}", RESULTS)
     db = sqlite3.connect(path if name == "sqlite" else journal_of(path))
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
     refused(path, "another version of vit")
 
@@ -594,9 +591,12 @@ def test_a_text_that_was_edited_is_refused(name: str, tmp_path: Path) -> None:
         whole.replace(b"0.9", b"0.8", 1),
         b"x" + whole,
         b"a note",
+        whole.replace(b"header", b"headed").replace(b"path,", b"name,"),
+        whole.replace(b",\n{", b"\n {"),
     ):
         path.write_bytes(edited)
-        refused(path, "it was changed")
+        if edited != whole:  # not every format has a header, or something between its rows
+            refused(path, "it was changed")
     path.write_bytes(whole)
     assert resume(path, items("a", "e")) == ["a", "e"]  # these four were written without an input's size
 
@@ -725,10 +725,15 @@ def test_a_torn_or_missing_tail_is_cut_off_and_done_again(tmp_path: Path) -> Non
             assert "abcd".endswith("".join(again)), (name, cut)
             assert len(again) <= 2, (name, cut)
             assert read(path) == rows_of(map(ok, "abcd")), (name, cut)
-            with path.open("ab") as file:
-                file.write(b'{"path": "torn')
-            assert resume(path, items(*"abcd")) == []
-            assert read(path) == rows_of(map(ok, "abcd")), (name, cut)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "json", "csv", "tsv"])
+def test_what_somebody_wrote_behind_the_rows_is_not_cut_off(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{name}"
+    resume(path, items(*"abcd"))
+    with path.open("ab") as file:
+        file.write(b'{"path": "by hand"}\n')
+    refused(path, "it was changed")
 
 
 @pytest.mark.parametrize("name", KEPT)

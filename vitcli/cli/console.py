@@ -42,14 +42,14 @@ def error(message: str) -> None:
     """One error, in one or two sentences, harmless whatever file names it holds."""
     from rich.text import Text
 
-    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message, keep="\n")))
+    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message)))
 
 
 def note(message: str) -> None:
     """Something worth knowing that stops nothing."""
     from rich.text import Text
 
-    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message, keep="\n")))
+    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message)))
 
 
 def say(message: str) -> None:

@@ -5,6 +5,7 @@ Help is not drawn with rich: that would import its Markdown and tracebacks and t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import UserDict
 from collections.abc import Collection

@@ -105,6 +105,10 @@ class Output(ABC):
         """Whether an input's answer is not in the output yet."""
         return True
 
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """The records of everything that is failed in the output, in order, as far as it knows."""
+        return iter(())
+
     def wanted(self, item: Input) -> bool:
         """Whether an input's answer is not in the output yet. Each that is wanted must be written, in this order."""
         if self.waiting:

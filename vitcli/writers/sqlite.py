@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby, zip_longest
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from vitcli.errors import OutputError, UsageError
 from vitcli.escaping import decodable, undecodable
 from vitcli.results import Failure, Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
-from vitcli.writers.journal import Identity, Journal, flat
+from vitcli.writers.journal import Identity, Journal, digest, flat
 from vitcli.writers.outputs import Resumable, beside, settings
 
 SCHEMA = """
@@ -41,11 +43,6 @@ CREATE INDEX IF NOT EXISTS inputs_path ON inputs (path);
 CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
 CREATE VIEW IF NOT EXISTS best AS
     SELECT inputs.*, label, score, class, wnid FROM inputs LEFT JOIN labels ON input = id AND rank = 1;
-"""
-
-EDITED = """
-SELECT id FROM inputs WHERE NOT EXISTS (SELECT 1 FROM vit_rows WHERE vit_rows.id = inputs.id) UNION ALL
-SELECT id FROM vit_rows WHERE NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.id = vit_rows.id) LIMIT 1
 """
 
 
@@ -77,7 +74,7 @@ class Sqlite(Resumable, Format):
             journal.start(made)
             journal.rollback()
             journal.db.executescript(SCHEMA)
-            if journal.db.execute(EDITED).fetchone() is not None:
+            if not all(known == found for known, found in zip_longest(journal.all_digests(), digests(journal.db))):
                 raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.begin()
             rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
@@ -89,24 +86,40 @@ class Sqlite(Resumable, Format):
         return cls(path, options, journal)
 
     def store(self, own: Identity, result: Result) -> None:
-        row = self.journal.add(own, isinstance(result, Failure))
         whole = result.record()
         width, height = whole.get("size", (None, None))
         notes = json.dumps(whole["notes"]) if "notes" in whole else None
         text, exact = decodable(result.path), undecodable(result.path)
         error, message = whole.get("error"), whole.get("message")
-        self.journal.db.execute(
-            "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, text, exact, whole["status"], error, message and decodable(message), width, height, notes),
-        )
-        if isinstance(result, Prediction):
-            labels = ((row, i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(result.top, 1))
-            self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", labels)
+        input = text, exact, whole["status"], error, message and decodable(message), width, height, notes
+        top = result.top if isinstance(result, Prediction) else ()
+        labels = [(i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(top, 1)]
+        failure = whole if isinstance(result, Failure) else None
+        row = self.journal.add(own, failure, digest=digest(repr((input, labels)).encode()))
+        self.journal.db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (row, *input))
+        self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", ((row, *label) for label in labels))
 
     def drop(self, row: int) -> None:
         super().drop(row)
         self.journal.db.execute("DELETE FROM labels WHERE input = ?", (row,))
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
+
+
+def digests(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+    """Number and digest of each input that is there with its labels, in order; a label without an input is one too."""
+    labels = db.execute("SELECT input, rank, label, score, class, wnid FROM labels ORDER BY input, rank")
+    grouped = groupby(labels, key=itemgetter(0))
+    owner, own = next(grouped, (None, iter(())))
+    for row, *input in db.execute(
+        "SELECT id, path, path_bytes, status, error, message, width, height, notes FROM inputs ORDER BY id"
+    ):
+        top: list[tuple[Any, ...]] = []
+        if owner == row:
+            top = [label[1:] for label in own]
+            owner, own = next(grouped, (None, iter(())))
+        yield row, digest(repr((tuple(input), top)).encode())
+    if owner is not None:
+        yield owner, b""
 
 
 def has_journal(path: Path) -> bool:
