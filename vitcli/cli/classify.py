@@ -41,6 +41,7 @@ def classify(
     kind, settings = writers.writer_for(rows.format, rows.output), rows.options()
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
+    run.apart(rows, run.named(paths or [], weights))
     given = run.Given.of(paths or [], network.device, inputs)
     classifier = run.load(network, weights, rows, given, quiet)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does

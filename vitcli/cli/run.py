@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
-    from vitcli.report import Report
+    from vitcli.report import Report, Summary
     from vitcli.sources import Input
     from vitcli.streaming import ReadAhead
     from vitcli.writers.base import Output
@@ -66,6 +66,27 @@ class Given:
         return self.known if self.known is not None and self.known <= FEW else None
 
 
+def apart(rows: options.Rows, read: Iterable[tuple[str, str | Path | int]]) -> None:
+    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`."""
+    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json}
+    if any(written.values()):  # else nothing has to be imported for it
+        from vitcli.writers.places import Read, check
+
+        # of an output that is there, its format decides; of the others what an earlier run made may be renewed
+        check(written, [Read(*one) for one in read], there=written if rows.force or rows.options().resume else ["-o"])
+
+
+def named(names: list[str], weights: options.LabelledWeights) -> Iterator[tuple[str, str | Path | int]]:
+    """The files that a command reads, as far as they can be told from what the user named."""
+    for name in names:
+        if name == "-":
+            yield "the list on stdin", 0
+        else:
+            yield f"the input {name}", name.removeprefix("@").split("!/")[0]
+    if weights.labels:
+        yield "the names of the classes", weights.labels
+
+
 def run(
     classifier: Classifier,
     given: Given,
@@ -81,19 +102,20 @@ def run(
     The outputs are opened once signals are handled. Rows that may be resumed, as `load` says, come of padded batches.
     """
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
-    from vitcli.report import FailureLog, Report
+    from vitcli.report import FailureLog, Report, Summary
     from vitcli.sources.counting import count
     from vitcli.streaming import stream
     from vitcli.writers.table import Table
 
     max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
     settle_pillow(max_pixels)
-    report = Report(classifier.name, classifier.backend)
+    report, resume = Report(classifier.name, classifier.backend), rows.options().resume
+    apart(rows, (("a file of the model", file) for file in classifier.checkpoint.read))
     with (
-        telling(report, quiet, rows.summary_json),
+        telling(report, quiet, Summary(rows.summary_json, force=rows.force, resume=resume)),
         stopping() as stop,
         open_rows() as out,
-        FailureLog(rows.failures, force=rows.force, append=rows.options().resume) as log,
+        FailureLog(rows.failures, out.failures, force=rows.force, resume=resume) as log,
     ):
         where = out.console if isinstance(out, Table) and out.console.is_terminal else console.err()
         again = given.again
@@ -126,7 +148,7 @@ def run(
 
 
 @contextlib.contextmanager
-def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
+def telling(report: Report, quiet: bool, summary: Summary) -> Iterator[None]:
     """Say what a run did when it is over, also when it broke off. One picture that went well needs no words."""
     try:
         yield
@@ -138,8 +160,7 @@ def telling(report: Report, quiet: bool, file: Path | None) -> Iterator[None]:
         if not quiet and (report.done > 1 or report.skipped or report.failed or report.interrupted):
             for line in report.lines():
                 console.say(line)
-        if file is not None:
-            report.save(file)
+        summary.save(report)
 
 
 def load(

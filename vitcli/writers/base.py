@@ -12,6 +12,7 @@ through; `write` takes one result for each, in the same order and in the same th
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import sqlite3
@@ -186,6 +187,8 @@ def explained(path: Path | None, advice: str = "") -> Iterator[None]:
         raise
     except (OSError, sqlite3.Error) as error:
         said = (error.strerror or error) if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            said = f"{said}: it leaves room for endings as .vit-journal when it has some 20 bytes less than the most"
         raise OutputError(f"{path or 'stdout'} cannot be written ({said}).{advice}") from None
 
 
