@@ -288,6 +288,44 @@ def test_sqlite_can_be_asked_at_once_also_while_the_run_goes_on(tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["out.sqlite"]
 
 
+def test_whoever_reads_a_database_is_no_error_to_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "out.sqlite"
+
+    def reading() -> sqlite3.Connection:
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("BEGIN")
+        db.execute("SELECT * FROM inputs").fetchone()
+        return db
+
+    def count(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT count(*) FROM inputs").fetchone()[0])
+
+    with open_output(path, None, HEADER, Options(topk=2, resume=True)) as out:
+        classify(out, items("a", "b"))
+        out.flush()
+        during = reading()
+        classify(out, items("c"))
+    assert [row["path"] for row in read(path)] == ["a", "b", "c"]
+    assert resume(path, items(*"abcd")) == ["d"]
+    assert count(during) == 2
+    with open_output(path, None, HEADER, Options(topk=2, force=True)) as out:
+        classify(out, items("z"))
+        out.flush()
+        during.close()  # it deletes nothing of the new one
+        killed = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for name, data in killed.items():
+        (tmp_path / name).write_bytes(data)
+    assert [row["path"] for row in read(path)] == ["z"]
+    (tmp_path / "out.sqlite-wal").unlink(missing_ok=True)
+    with open_output(path, None, HEADER, Options(topk=2, force=True)) as out:
+        classify(out, items("a", "b"))
+    after = reading()
+    assert resume(path, items(*"abcd")) == ["a", "b", "c", "d"][2:]
+    assert (count(after), [row["path"] for row in read(path)]) == (2, ["a", "b", "c", "d"])
+    after.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["out.sqlite"]
+
+
 def test_a_text_format_says_how_a_row_becomes_bytes_and_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,9 @@ class Journal:
         """Begin a run whose rows are made so."""
         with self.free():
             self.db.execute("PRAGMA synchronous = OFF")
+            self.db.execute("PRAGMA busy_timeout = 500")
             self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute(f"PRAGMA busy_timeout = {5000 if self.shared else 500}")
             self.db.executescript(SCHEMA)
             self.begin()
             self.run = int(self.get("run", 0)) + 1
@@ -212,6 +214,7 @@ class Journal:
         if self.db.in_transaction:
             self.db.execute("COMMIT")
         try:
+            self.db.execute("PRAGMA busy_timeout = 500")
             self.db.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.OperationalError:  # somebody reads it: whoever closes it last leaves one file
             if not self.shared:

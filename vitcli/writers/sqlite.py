@@ -24,10 +24,10 @@ from typing import Any
 
 from vitcli.errors import OutputError, UsageError
 from vitcli.escaping import decodable, undecodable
-from vitcli.results import Failure, Prediction, Result
+from vitcli.results import Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
-from vitcli.writers.journal import Identity, Journal, digest, flat
-from vitcli.writers.outputs import Resumable, beside, settings
+from vitcli.writers.journal import Identity, Journal, digest, flat, wants_wal
+from vitcli.writers.outputs import NEW, Resumable, beside, failure, settings
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -61,12 +61,15 @@ class Sqlite(Resumable, Format):
             raise UsageError("The format sqlite needs a file: name it with -o.")
         there = target.exists() and target.stat().st_size > 0
         if there and options.force and not options.resume:
-            for ending in ("", "-wal", "-shm", "-journal"):
-                beside(target, ending).unlink(missing_ok=True)
+            if not (wants_wal(target) and emptied(target)):
+                for ending in ("", "-wal", "-shm", "-journal"):
+                    beside(target, ending).unlink(missing_ok=True)
         elif there and not options.resume:
             raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
         elif there and not has_journal(target):
             raise OutputError(f"{path} cannot be resumed: it was not made by vit. Choose another output.")
+        elif there and not wants_wal(target):
+            make_free(target)
         journal = Journal(target, shared=True)
         try:
             made = settings(cls.name, header, options)
@@ -94,8 +97,7 @@ class Sqlite(Resumable, Format):
         input = text, exact, whole["status"], error, message and decodable(message), width, height, notes
         top = result.top if isinstance(result, Prediction) else ()
         labels = [(i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(top, 1)]
-        failure = whole if isinstance(result, Failure) else None
-        row = self.journal.add(own, failure, digest=digest(repr((input, labels)).encode()))
+        row = self.journal.add(own, failure(result), digest=digest(repr((input, labels)).encode()))
         self.journal.db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (row, *input))
         self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", ((row, *label) for label in labels))
 
@@ -120,6 +122,50 @@ def digests(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
         yield row, digest(repr((tuple(input), top)).encode())
     if owner is not None:
         yield owner, b""
+
+
+def make_free(path: Path) -> None:
+    """Somebody who reads a database without a -wal lets nobody write to it: he keeps that file, and a copy replaces it.
+
+    Nobody else writes to it, because the output's lock is held. Raises sqlite3.Error and OSError.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=0.5, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN EXCLUSIVE")
+            db.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+        new = beside(path, NEW)
+        new.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(new)) as copy:
+            db.backup(copy)
+    new.replace(path)
+
+
+def emptied(path: Path) -> bool:
+    """Whether somebody reads a database that has a -wal, so that all that is in it was taken out of it.
+
+    If it were deleted, he would delete the -wal of the new one at last, which has the same name.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0.5, isolation_level=None)) as db:
+            try:
+                db.execute("PRAGMA journal_mode = DELETE")
+                return False
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    return False
+            db.execute("BEGIN IMMEDIATE")
+            there = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'table') AND name NOT LIKE 'sqlite_%'"
+            for kind, name in db.execute(there).fetchall():
+                quoted = name.replace('"', '""')
+                db.execute(f'DROP {kind} "{quoted}"')
+            db.execute("COMMIT")
+            return True
+    except sqlite3.DatabaseError:
+        return False
 
 
 def has_journal(path: Path) -> bool:
