@@ -185,7 +185,7 @@ def explained(path: Path | None, advice: str = "") -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # the last is how damaged text of a database reads
         said = (error.strerror or error) if isinstance(error, OSError) else error
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             said = f"{said}: it leaves room for endings as .vit-journal when it has some 20 bytes less than the most"

@@ -315,15 +315,15 @@ class Journal:
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Start and stop of every row in the output, in order."""
-        yield from self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
+        return self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
 
     def digests(self, end: int) -> Iterator[tuple[int, int, bytes]]:
         """Start, stop and digest of every row of a text that stops there or before, in order."""
-        yield from self.db.execute("SELECT start, stop, digest FROM vit_rows WHERE stop <= ? ORDER BY id", (end,))
+        return self.db.execute("SELECT start, stop, digest FROM vit_rows WHERE stop <= ? ORDER BY id", (end,))
 
     def all_digests(self) -> Iterator[tuple[int, bytes]]:
         """Number and digest of every row, in order."""
-        yield from self.db.execute("SELECT id, digest FROM vit_rows ORDER BY id")
+        return self.db.execute("SELECT id, digest FROM vit_rows ORDER BY id")
 
     def records(self) -> Iterator[str]:
         """The rows that are not in the output yet, in order."""

@@ -74,11 +74,11 @@ class Sqlite(Resumable, Format):
         try:
             made = settings(cls.name, header, options)
             journal.agree(target, made)
+            if not (journal.new or unchanged(journal)):
+                raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.start(made)
             journal.rollback()
             journal.db.executescript(SCHEMA)
-            if not all(known == found for known, found in zip_longest(journal.all_digests(), digests(journal.db))):
-                raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.begin()
             rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
             journal.db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
@@ -105,6 +105,13 @@ class Sqlite(Resumable, Format):
         super().drop(row)
         self.journal.db.execute("DELETE FROM labels WHERE input = ?", (row,))
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
+
+
+def unchanged(journal: Journal) -> bool:
+    """Whether the rows of a database are those that its journal knows. Raises sqlite3.Error."""
+    (tables,) = journal.db.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('inputs', 'labels')").fetchone()
+    found = digests(journal.db) if tables == 2 else iter(())  # they are made after the journal's
+    return all(known == own for known, own in zip_longest(journal.all_digests(), found))
 
 
 def digests(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
