@@ -10,7 +10,8 @@ import random
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -112,15 +113,23 @@ def claiming(width: int, height: int) -> bytes:
 
 
 def rows(path: Path) -> list[tuple[bytes, str, tuple[Any, ...]]]:
-    """Name, status and the rest of each row of an output, sorted; for jsonl, csv, tsv, parquet and sqlite."""
+    """Name, status and the rest of each row of an output, sorted; for every format that can be resumed."""
     return sorted(READERS[path.suffix](path), key=repr)
 
 
 def jsonl(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
-    for line in path.read_bytes().splitlines():
-        row = json.loads(line)
-        rest = [(key, repr(value)) for key, value in row.items() if key not in ("path", "status")]
-        yield os.fsencode(row["path"]), row["status"], tuple(rest)
+    return records(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def document(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    return records(json.loads(path.read_bytes())["results"])
+
+
+def records(found: Iterable[dict[str, Any]]) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
+    for row in found:
+        rest = [(key, repr(value)) for key, value in row.items() if key not in ("path", "path_bytes", "status")]
+        exact = b64decode(row["path_bytes"]) if "path_bytes" in row else row["path"].encode()
+        yield exact, row["status"], tuple(rest)
 
 
 def table(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
@@ -144,4 +153,4 @@ def sqlite(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
             yield exact or text.encode(), status, (*rest, *db.execute(query, (number,)))
 
 
-READERS = {".jsonl": jsonl, ".csv": table, ".tsv": table, ".parquet": parquet, ".sqlite": sqlite}
+READERS = {".jsonl": jsonl, ".json": document, ".csv": table, ".tsv": table, ".parquet": parquet, ".sqlite": sqlite}

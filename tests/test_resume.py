@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,3 +141,45 @@ def test_nothing_about_a_run_but_its_settings_decides_a_digit(
     classify("parts.jsonl", pictures[7:9])
     classify("parts.jsonl", pictures[3:45][::-1], "--resume", "--workers", 3)
     assert classify("parts.jsonl", pictures[::-1], "--resume", "--workers", 1) == whole
+
+
+def test_whatever_decides_a_score_or_its_label_is_compared(vit: Vit, tiny: Path, folder: Path, tmp_path: Path) -> None:
+    model, names = tmp_path / "model", tmp_path / "names.txt"
+    shutil.copytree(tiny, model)
+    names.write_text("".join(f"breed {i}\n" for i in range(10)))
+    config = json.loads((model / "config.json").read_text())
+    run = ["classify", folder / "1.png", "--model", model, "--engine", "numpy", "-q", "-o", tmp_path / "out.jsonl"]
+    vit(*run).check_returncode()
+    before = (tmp_path / "out.jsonl").read_bytes()
+    for what, more, changes in (
+        ("labels", ("--labels", names), {}),
+        ("labels", (), {"id2label": {str(i): f"edited {i}" for i in range(10)}}),
+        ("config.norm_eps", (), {"layer_norm_eps": 0.05}),
+        ("config.gelu", (), {"hidden_act": "gelu_pytorch_tanh"}),
+        ("config.heads", ("--heads", 4), {}),
+        ("config.pooling", ("--pooling", "mean"), {}),
+        ("config.image_size", ("--image-size", 64), {}),
+        ("activation", (), {"problem_type": "multi_label_classification"}),
+        ("preprocess", ("--preprocess", "timm"), {}),
+        ("decode", ("--decode", "fast"), {}),
+    ):
+        (model / "config.json").write_text(json.dumps(config | changes))
+        done = vit(*run, "--resume", *more)
+        assert (done.returncode, f"other settings ({what}" in done.stderr) == (1, True), (what, done.stderr)
+        assert (tmp_path / "out.jsonl").read_bytes() == before
+    (model / "config.json").write_text(json.dumps(config))
+    # how many pictures go through together changes no digit, and a higher limit only answers what was not answered
+    assert vit(*run, "--resume", "--batch", 3, "--max-pixels", 10**9).returncode == 0
+
+
+def test_settings_that_no_run_can_mean_are_refused(vit: Vit, tiny: Path, folder: Path) -> None:
+    for option, value in (("--max-pixels", 10**400), ("--threshold", "nan"), ("--threshold", "-inf")):
+        done = vit("classify", folder / "1.png", "--model", tiny, option, value)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+def test_no_more_columns_than_classes(vit: Vit, tiny: Path, folder: Path) -> None:
+    done = vit("classify", folder / "1.png", "--model", tiny, "-f", "csv", "-k", 10**7)
+    header, row = done.stdout.splitlines()
+    assert header.count("label_") == 10
+    assert row.count(",") == header.count(",")

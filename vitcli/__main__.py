@@ -1,6 +1,18 @@
-"""`python -m vitcli`, the same as `vit`."""
+"""The `vit` command, also as `python -m vitcli`."""
 
-from vitcli.cli import main
+import signal
+
+
+def main() -> None:
+    """Run `vit`. Ctrl-C while it is being imported ends it without Python's own words, with a shell's status 130."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if before == signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, before)
+    from vitcli.cli import main as begin
+
+    signal.signal(signal.SIGINT, before)
+    begin()
+
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -115,13 +115,16 @@ class Classifier:
         return replace(self, topk=topk or self.topk).answer(prepared, row)
 
     def header(self) -> dict[str, Any]:
-        """What a document of results says about how they were made."""
+        """What a document of results says about how they were made: everything that decides an answer is in it."""
         return {
             "model": self.name,
             "revision": self.revision,
             "sha256": None if self.revision else self.checkpoint.sha256(),
             "architecture": self.checkpoint.config.name,
+            "config": asdict(self.checkpoint.config),
             "preprocess": self.preprocess.record(),
+            "labels": self.labels.digest,
+            "activation": self.labels.activation,
             "device": self.backend.device,
             "dtype": self.backend.dtype,
             "engine": self.backend.engine,

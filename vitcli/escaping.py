@@ -6,6 +6,7 @@ Bytes of a name that are not UTF-8 (surrogates, in Python) are shown as the byte
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -34,6 +35,17 @@ def exact(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte of a name
         return text.encode("utf-8", "surrogatepass")
+
+
+def strict(value: Any) -> Any:
+    """JSON-ready values that any reader takes: half a surrogate pair and NaN are JSON to Python alone."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return decodable(value)
+    if isinstance(value, dict):
+        return {strict(key): strict(item) for key, item in value.items()}
+    return [strict(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def short(text: str, most: int = 120) -> str:

@@ -98,6 +98,13 @@ class Labels:
         ordered = [rows[i] for i in range(len(rows))]
         return cls(tuple(name for name, _ in ordered), tuple(wnid for _, wnid in ordered))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names and WordNet ids as JSON: which labels these are, in few characters."""
+        import hashlib
+
+        return hashlib.sha256(json.dumps([self.names, self.wnids]).encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from vitcli.errors import OutputError
+from vitcli.escaping import strict
 from vitcli.network.backend import Backend
 from vitcli.results import Failure, Result
 from vitcli.streaming import Meter
+from vitcli.writers.base import explained, regular
+from vitcli.writers.lock import Lock
+from vitcli.writers.outputs import NEW, beside
+from vitcli.writers.text import ascii_json
 
 
 @dataclass(slots=True)
@@ -99,13 +104,6 @@ class Report:
             "limit": self.limit,
         }
 
-    def save(self, path: Path) -> None:
-        """Write the record to a file. Raises OutputError."""
-        try:
-            path.write_text(json.dumps(self.record(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
-
     def sentences(self, output: Path | None, failures: Path | None) -> Iterator[str]:
         """The report for a person. Names in it are as they are, not yet fit for a terminal.
 
@@ -142,38 +140,111 @@ class Report:
         )
 
 
-class FailureLog:
-    """The failed inputs of a run in a file of their own, one JSON record a line; nothing without a `path`.
-
-    Raises OutputError for a file that is there already (unless to `append` to it, or by `force`) or cannot be written.
+class Summary:
+    """The record of a report in a file; nothing without a `path`. Raises OutputError for a file that is there already:
+    `force` replaces it, `resume` only if it is the summary of an earlier run.
     """
 
-    def __init__(self, path: Path | None, *, force: bool, append: bool) -> None:
+    def __init__(self, path: Path | None, *, force: bool, resume: bool) -> None:
         self.path = path
+        if path is not None:
+            refuse_others(path, force or (resume and a_summary(path)))
+
+    def save(self, report: Report) -> None:
+        """Write the record. Raises OutputError."""
+        if self.path is not None:
+            with explained(self.path):
+                written(self.path, [json.dumps(strict(report.record()), indent=2).encode()])
+
+
+class FailureLog:
+    """What is failed in a file of its own, one JSON record a line; nothing without a `path`.
+
+    `known` gives what is failed in the output. The file begins with that, is appended to, and after a run that was
+    resumed it is made of it again: what is no longer failed is gone. Raises OutputError when it cannot be written, and
+    for a file that is there already: `force` replaces it, `resume` only if it is a list of failures.
+    """
+
+    def __init__(
+        self, path: Path | None, known: Callable[[], Iterator[dict[str, Any]]], *, force: bool, resume: bool
+    ) -> None:
+        self.path, self.known, self.resume = path, known, resume
         self.file: IO[bytes] | None = None
+        self.release: Callable[[], None] = lambda: None
         if path is None:
             return
-        with self.explained():
-            self.file = path.open("ab" if append else "wb" if force else "xb", buffering=0)
+        with explained(path):
+            target = regular(path)
+            if target is None:  # what was told before it cannot be taken back
+                self.file, self.resume = path.open("wb", buffering=0), False
+                return
+            self.release = Lock(path, target).release
+            try:
+                refuse_others(path, force or (resume and a_list_of_failures(path)))
+                written(path, self.lines())
+                self.file = path.open("ab", buffering=0)
+            except BaseException:
+                self.release()
+                raise
+
+    def lines(self) -> Iterator[bytes]:
+        """What is failed in the output."""
+        return (ascii_json(record) for record in self.known())
 
     def write(self, result: Result) -> None:
         """Take one result; at once on the disk if it is a failure."""
         if self.file is not None and isinstance(result, Failure):
-            with self.explained():
-                self.file.write(json.dumps(result.record()).encode() + b"\n")
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        try:
-            yield
-        except FileExistsError:
-            raise OutputError(f"{self.path} exists already: add --force to overwrite it.") from None
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}.") from None
+            with explained(self.path):
+                self.file.write(ascii_json(result.record()) + b"\n")
 
     def __enter__(self) -> FailureLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if self.file is not None:
+                self.file.close()
+            if self.path is not None and self.resume and kind is None:
+                with explained(self.path):
+                    written(self.path, self.lines())
+        finally:
+            self.release()
+
+
+def refuse_others(path: Path, replace: bool) -> None:
+    """Raises OutputError for a file that is there already, unless it may be replaced."""
+    if path.is_file() and path.stat().st_size and not replace:
+        raise OutputError(f"{path} exists already: add --force to overwrite it, or choose another file.")
+
+
+def written(path: Path, lines: Iterable[bytes]) -> None:
+    """Lines in the place of a file, all of them or, after an error, none; a pipe or a device simply gets them."""
+    target = regular(path)
+    new = path if target is None else beside(target, NEW)
+    try:
+        with new.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+        if target is not None:
+            new.replace(target)
+    except BaseException:
+        if target is not None:
+            new.unlink(missing_ok=True)
+        raise
+
+
+def a_list_of_failures(path: Path) -> bool:
+    """Whether a file is what a FailureLog writes, but for a last line that a kill tore."""
+    try:
+        with path.open("rb") as file:
+            return all(not line.endswith(b"\n") or json.loads(line)["status"] == "failed" for line in file)
+    except (ValueError, LookupError, TypeError, RecursionError, OSError):
+        return False
+
+
+def a_summary(path: Path) -> bool:
+    """Whether a file is what a Summary writes."""
+    try:
+        found = json.loads(path.read_bytes())
+        return isinstance(found, dict) and {"model", "inputs", "pictures_per_second", "limit"} <= found.keys()
+    except (ValueError, RecursionError, OSError):
+        return False

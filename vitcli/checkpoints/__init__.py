@@ -28,7 +28,7 @@ from vitcli.checkpoints.weights import Weights
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, OutOfMemory, UsageError
 from vitcli.escaping import listed
-from vitcli.hub.repository import WEIGHTS
+from vitcli.hub.repository import SETTINGS, WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
@@ -61,6 +61,12 @@ class Checkpoint:
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
     opened: tuple[Source, ...] = ()
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Every file that it may have been read from: the weights, and the settings beside them."""
+        folder = self.files[0].parent
+        return (*self.files, self.path, *(folder / name for name in (*SETTINGS, *WEIGHTS)))
 
     def sha256(self) -> str:
         """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""

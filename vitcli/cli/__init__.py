@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vitcli.cli import console
+from vitcli.cli import console, streams
 from vitcli.cli.group import Group
 from vitcli.errors import VitError
 from vitcli.memory import lacking
@@ -78,13 +78,19 @@ def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
     # importing torch makes a million objects, none of them garbage: looking for some over and over takes a tenth of it
     gc.set_threshold(100_000)
+    streams.settle()
     try:
-        app()
-    except VitError as error:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # what is not there yet may still find no room
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (VitError, OSError) as error:
         if console.debugging():
             raise
-        console.error(str(error))
-        sys.exit(error.exit_status)
+        console.error(str(error) if isinstance(error, VitError) else unforeseen(error))
+        sys.exit(getattr(error, "exit_status", VitError.exit_status))
     except Exception as error:
         if console.debugging() or not lacking(error):
             raise
@@ -92,3 +98,8 @@ def main() -> None:
         sys.exit(1)
     finally:
         gc.freeze()  # skips a last collection of torch's objects at exit, a quarter of a second
+
+
+def unforeseen(error: OSError) -> str:
+    """What the system refused where nothing else was said of it."""
+    return f"{error.filename or 'The system'}: {error.strerror or error}."

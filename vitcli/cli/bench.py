@@ -76,9 +76,7 @@ def bench(
     say = console.err()
     report = measure(checkpoint, settings, pictures, (lambda _: None) if quiet else say.print)
     if form == "json":
-        import json
-
-        typer.echo(json.dumps(report.record(), indent=2))
+        console.document(report.record())
     else:
         table(report)
 

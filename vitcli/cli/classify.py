@@ -34,16 +34,21 @@ def classify(
     vit classify photos/ -o labels.jsonl --resume
     vit classify photos/ --format json | jq '.results[].top[0].label'
     """
+    from dataclasses import replace
+
     from vitcli import writers
     from vitcli.errors import UsageError
 
     kind, settings = writers.writer_for(rows.format, rows.output), rows.options()
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
+    run.apart(rows, run.named(paths or [], weights))
     given = run.Given.of(paths or [], network.device, inputs)
     classifier = run.load(network, weights, rows, given, quiet)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
-    header = classifier.header() if rows.output or kind is writers.WRITERS["json"] else {}
+    headed = rows.output or kind is writers.WRITERS["json"]
+    header = {**classifier.header(), "decode": decoding.decode} if headed else {}
+    settings = replace(settings, topk=min(settings.topk, len(classifier.labels)))  # csv has columns for each
     run.run(
         classifier,
         given,

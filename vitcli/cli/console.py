@@ -1,4 +1,4 @@
-"""Messages for a person: consoles, progress and errors on stderr. Results never go through here."""
+"""Messages for a person: consoles, progress and errors on stderr. Rows never go through here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitcli import escaping
 
@@ -22,6 +22,15 @@ def out() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, markup=False)
+
+
+def document(found: Any) -> None:
+    """JSON-ready values on stdout, as one document in ASCII."""
+    import json
+
+    import typer
+
+    typer.echo(json.dumps(escaping.strict(found), indent=2))
 
 
 def err() -> Console:
@@ -39,14 +48,14 @@ def error(message: str) -> None:
     """One error, in one or two sentences, harmless whatever file names it holds."""
     from rich.text import Text
 
-    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message, keep="\n")))
+    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message)))
 
 
 def note(message: str) -> None:
     """Something worth knowing that stops nothing."""
     from rich.text import Text
 
-    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message, keep="\n")))
+    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message)))
 
 
 def say(message: str) -> None:

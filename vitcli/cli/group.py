@@ -94,11 +94,10 @@ class Group(TyperGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in self.table.items()])
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Whoever reads our output may close it early, as `head` does: that is not an error."""
+        """Run the command. Whoever reads a pipe it writes to may close it early: that is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # typer would end with status 1
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
             sys.exit(0)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitcli import escaping
-from vitcli.cli import options
+from vitcli.cli import console, options
 
 if TYPE_CHECKING:
     from vitcli.checkpoints import Checkpoint
@@ -46,9 +46,7 @@ def inspect(
     checkpoint = checkpoints.peek(path, **weights.given())
     found = record(name, checkpoint, check)
     if form == "json":
-        import json
-
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        console.document(found)
     else:
         # plain text, because importing rich's console takes as long as all the rest; a pipe gets no bold
         typer.echo(table(found, checkpoint), color=False if os.environ.get("NO_COLOR") else None)

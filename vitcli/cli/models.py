@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from vitcli.cli import console, options
 
 if TYPE_CHECKING:
@@ -36,9 +34,7 @@ def models(
 
     paths = {model: path(model) for model in catalog.MODELS}
     if form == "json":
-        import json
-
-        typer.echo(json.dumps([record(model, here) for model, here in paths.items()], indent=2, ensure_ascii=False))
+        console.document([record(model, here) for model, here in paths.items()])
     else:
         table(paths)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
 MOST_WORKERS = 256
+MOST_PIXELS = 10**12  # no picture has more, and a float must hold them
 
 
 def model_names(incomplete: str) -> list[str]:
@@ -111,7 +112,7 @@ StdinImage = Annotated[
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        envvar="VIT_MAX_PIXELS", metavar="N", min=1, rich_help_panel=PICTURES,
+        envvar="VIT_MAX_PIXELS", metavar="N", min=1, max=MOST_PIXELS, rich_help_panel=PICTURES,
         help="Refuse pictures of more pixels before decoding them; by default 201 million.",
     ),
 ]  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,7 +15,7 @@ from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
-    from vitcli.report import Report
+    from vitcli.report import Report, Summary
     from vitcli.sources import Input
     from vitcli.streaming import ReadAhead
     from vitcli.writers.base import Output
@@ -67,6 +68,27 @@ class Given:
         return self.known if self.known is not None and self.known <= FEW else None
 
 
+def apart(rows: options.Rows, read: Iterable[tuple[str, str | Path | int]]) -> None:
+    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`."""
+    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json}
+    if any(written.values()):  # else nothing has to be imported for it
+        from vitcli.writers.places import Read, check
+
+        # of an output that is there, its format decides; of the others what an earlier run made may be renewed
+        check(written, [Read(*one) for one in read], there=written if rows.force or rows.options().resume else ["-o"])
+
+
+def named(names: list[str], weights: options.LabelledWeights) -> Iterator[tuple[str, str | Path | int]]:
+    """The files that a command reads, as far as they can be told from what the user named."""
+    for name in names:
+        if name == "-":
+            yield "the list on stdin", 0
+        else:
+            yield f"the input {name}", name.removeprefix("@").split("!/")[0]
+    if weights.labels:
+        yield "the names of the classes", weights.labels
+
+
 def run(
     classifier: Classifier,
     given: Given,
@@ -85,19 +107,20 @@ def run(
     """
     from vitcli.errors import VitError
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
-    from vitcli.report import FailureLog, Report
+    from vitcli.report import FailureLog, Report, Summary
     from vitcli.sources.counting import count
     from vitcli.streaming import stream
     from vitcli.writers.table import Table
 
     max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
     settle_pillow(max_pixels)
-    report = Report(classifier.name, classifier.backend)
+    report, resume = Report(classifier.name, classifier.backend), rows.options().resume
+    apart(rows, (("a file of the model", file) for file in classifier.checkpoint.read))
     with (
-        telling(report, rows, quiet, verbose),
+        telling(report, rows, quiet, verbose, Summary(rows.summary_json, force=rows.force, resume=resume)),
         stopping() as stop,
         open_rows() as out,
-        FailureLog(rows.failures, force=rows.force, append=rows.options().resume) as log,
+        FailureLog(rows.failures, out.failures, force=rows.force, resume=resume) as log,
     ):
         where = out.console if isinstance(out, Table) and out.console.file.isatty() else console.err()
         again = given.again
@@ -132,11 +155,11 @@ def run(
 
 
 @contextlib.contextmanager
-def telling(report: Report, rows: options.Rows, quiet: bool, verbose: bool) -> Iterator[None]:
+def telling(report: Report, rows: options.Rows, quiet: bool, verbose: bool, summary: Summary) -> Iterator[None]:
     """Say what a run did when it is over, also when it broke off. One picture that went well needs no words."""
     try:
         yield
-    except BrokenPipeError:  # whoever read the rows has seen enough, and is no longer interested
+    except (BrokenPipeError, SystemExit):  # whoever read the rows has seen enough, and is no longer interested
         quiet = True
         raise
     finally:
@@ -145,8 +168,7 @@ def telling(report: Report, rows: options.Rows, quiet: bool, verbose: bool) -> I
             console.say(" ".join(report.sentences(rows.output, rows.failures)))
         if verbose and report.done:
             console.say(report.details())
-        if rows.summary_json is not None:
-            report.save(rows.summary_json)
+        summary.save(report)
 
 
 def load(
@@ -194,8 +216,6 @@ def load(
 
 def download_question(name: str) -> str:
     """What a download costs, where it goes and how long it stays."""
-    from pathlib import Path
-
     from vitcli.hub import catalog, client
 
     model = catalog.find(name)

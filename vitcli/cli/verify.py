@@ -137,8 +137,6 @@ def remarks(row: Comparison) -> str:
 
 def document(name: str, reference: Reference, rows: list[Comparison], tolerance: float, equal: bool) -> None:
     """Everything as one JSON document on stdout."""
-    import json
-
     found: dict[str, Any] = {
         "model": name,
         "reference": f"transformers {reference.version}",
@@ -148,4 +146,4 @@ def document(name: str, reference: Reference, rows: list[Comparison], tolerance:
         "equivalent": equal,
         "pictures": [row.record() for row in rows],
     }
-    typer.echo(json.dumps(found, indent=2))
+    console.document(found)

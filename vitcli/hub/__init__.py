@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitcli.errors import Corrupt, HubError, NotDownloaded, NotFound, UsageError
-from vitcli.escaping import listed
+from vitcli.escaping import listed, short
 from vitcli.hub import catalog
 from vitcli.hub.client import Expected, ask, cache, command, connected, fetch, offline, page
 from vitcli.hub.guard import COMMIT, SHA1, SHA256
@@ -76,12 +76,15 @@ def resolve(model: str | os.PathLike[str]) -> tuple[str, Path, str | None]:
     Raises UsageError for a path that does not exist, NotDownloaded for weights that are not in the cache.
     """
     name = os.fspath(model)
-    path = Path(name).expanduser()
-    if path.exists():
+    # Path's own raise for an unknown user's ~ and for a name that no file can have
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
+    if os.path.exists(path):  # noqa: PTH110
         return name, path, None
     known = catalog.find(name)
     if known is None:
-        raise UsageError(f"{name}: no such file or folder, nor a model's name. `vit models` lists the known names.")
+        raise UsageError(
+            f"{short(name)}: no such file or folder, nor a model's name. `vit models` lists the known names."
+        )
     path = locate(known.repository, known.revision)
     return name, path, path.name
 

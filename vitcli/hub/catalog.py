@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from vitcli.config import Config
 
 # A repository of the hub, perhaps with a branch, tag or commit: org/name[@revision]
+LONGEST = 255  # characters: what file systems take for a name
 ADDRESS = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w][\w./-]*))?", re.ASCII)
 
 
@@ -116,7 +117,7 @@ def find(name: str) -> Model | None:
     short, at, revision = name.partition("@")
     known = next((m for m in MODELS if short in (m.name, m.repository)), None)
     match = ADDRESS.fullmatch((known.repository if known else short) + at + revision)
-    if match is None or ".." in name or "--" in match["repository"]:
+    if match is None or ".." in name or "--" in match["repository"] or len(name) > LONGEST:
         return None
     if known is None:
         return Model(match["repository"], revision=match["revision"])

@@ -72,8 +72,7 @@ def inputs(
             yield from_stdin(stdin or sys.stdin.buffer, max_bytes)
         for name in names:
             if name == "-":
-                for listed in names_in(stdin or sys.stdin.buffer, separator):
-                    yield from named(listed, how, max_bytes)
+                yield from from_stream(stdin or sys.stdin.buffer, separator, how, max_bytes)
             elif name.startswith("@") and len(name) > 1:
                 yield from from_list(name, how, max_bytes)
             elif is_pattern(name) and not is_url(name):
@@ -153,6 +152,20 @@ def from_list(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
         yield failed(name, why.error if why else "unreadable", f"The list cannot be read: {error.strerror}.")
 
 
+def from_stream(stream: BinaryIO, separator: bytes, how: Walk, max_bytes: int) -> Iterator[Input]:
+    """The inputs named on stdin."""
+    names = names_in(stream, separator)
+    while True:
+        try:
+            listed = next(names, None)
+        except OSError as error:
+            yield failed("-", "unreadable", f"The names on stdin cannot be read: {error.strerror}.")
+            return
+        if listed is None:
+            return
+        yield from named(listed, how, max_bytes)
+
+
 def from_pattern(pattern: str, how: Walk, max_bytes: int) -> Iterator[Input]:
     """The inputs that match a pattern."""
     found = False
@@ -165,7 +178,10 @@ def from_pattern(pattern: str, how: Walk, max_bytes: int) -> Iterator[Input]:
 
 def from_stdin(stream: BinaryIO, max_bytes: int) -> Input:
     """One picture's bytes from stdin."""
-    data = stream.read(max_bytes + 1)
+    try:
+        data = stream.read(max_bytes + 1)
+    except OSError as error:
+        return failed("-", "unreadable", f"The picture on stdin cannot be read: {error.strerror}.")
     if len(data) > max_bytes:
         return failed("-", "too_large", f"The picture on stdin is larger than {max_bytes >> 20} MiB.")
     return Input("-", data=data, size=len(data))

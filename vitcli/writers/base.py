@@ -12,6 +12,8 @@ through; `write` takes one result for each, in the same order and in the same th
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 import sqlite3
 import time
@@ -22,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from vitcli.errors import OutputError, VitError
+from vitcli.errors import OutputError, UsageError, VitError
 from vitcli.results import Prediction, Result
 from vitcli.sources import Input
 
@@ -44,6 +46,11 @@ class Options:
     resume: bool = False  # continue where an earlier run stopped
     retry_failed: bool = False  # when resuming, do failed inputs again
     by_content: bool = False  # recognize an input by its bytes, not by its path, size and time
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a threshold that no score is below or above."""
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"--threshold {self.threshold} is no number that a score can be compared with.")
 
 
 class Format(ABC):
@@ -98,6 +105,10 @@ class Output(ABC):
     def needs(self, item: Input) -> bool:
         """Whether an input's answer is not in the output yet."""
         return True
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """The records of everything that is failed in the output, in order, as far as it knows."""
+        return iter(())
 
     def wanted(self, item: Input) -> bool:
         """Whether an input's answer is not in the output yet. Each that is wanted must be written, in this order."""
@@ -174,8 +185,10 @@ def explained(path: Path | None, advice: str = "") -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # the last is how damaged text of a database reads
         said = (error.strerror or error) if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            said = f"{said}: it leaves room for endings as .vit-journal when it has some 20 bytes less than the most"
         raise OutputError(f"{path or 'stdout'} cannot be written ({said}).{advice}") from None
 
 

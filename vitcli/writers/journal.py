@@ -7,6 +7,7 @@ holds how the results were made, and a row for each row of the output: which inp
     content  BLOB     digest of its bytes, with --by-content
     size, mtime_ns    of its file, where it has one
     failed            whether the answer is a Failure
+    failure  TEXT     that Failure as JSON
     run               the last run that met this input; each row answers one input of a run, so what was named twice
                       has two rows
     start, stop       where the row is: bytes of a text, row numbers of a parquet file
@@ -20,8 +21,9 @@ made beside the old one, one transaction switches the journal over to it and not
 is renamed. Whoever opens the journal next finishes a renaming that did not happen.
 
 Before anything is written the journal is held against the output: every row must be where it was written, byte for byte
-(or the whole file, where it was made at the end). So neither a journal of something else nor an edited output costs a
-row. A journal that says of itself that its run was stopped, and has no -wal beside it, was moved without its last rows.
+(or the whole file, where it was made at the end), and the journal against its own seal, a digest of all it says. So
+neither a journal of something else, nor a damaged one, nor an edited output costs a row. A journal that says of itself
+that its run was stopped, and has no -wal beside it, was moved without its last rows.
 """
 
 from __future__ import annotations
@@ -46,14 +48,17 @@ VOLATILE = frozenset({"device", "version", "engine", "date"})
 # run of one picture would take a quarter longer.
 SHORT = 5.0
 
-VERSION = 1  # of the schema
+VERSION = 2  # of the schema
+
+SEALED = "id, name, content, size, mtime_ns, failed, start, stop, digest, record, failure"  # `run` changes by every run
 
 SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS vit_rows (
     id INTEGER PRIMARY KEY, name BLOB NOT NULL, content BLOB, size INTEGER, mtime_ns INTEGER,
-    failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, digest BLOB, record TEXT
+    failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, digest BLOB, record TEXT,
+    failure TEXT
 );
 CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name);
 CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL;
@@ -81,6 +86,8 @@ class Journal:
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path, self.shared = path, shared
         self.run = 0  # until it is started
+        self.state: dict[str, Any] = {}
+        self.rows = 0  # all digests of rows in one: the order of rows is in their ids
         self.opened_at, self.fast = time.monotonic(), True
         parted = not shared and wants_wal(path) and not path.with_name(path.name + "-wal").exists()
         self.db = sqlite3.connect(path, timeout=5 if shared else 0.5, isolation_level=None)
@@ -96,6 +103,8 @@ class Journal:
                     f"{path} was made by another version of vit (journal {version}, here {VERSION}): "
                     "it cannot be resumed. Choose another output, or --force to overwrite it."
                 )
+            if tables:
+                self.read()
             if parted and tables and not self.get("closed", False):
                 raise OutputError(
                     f"{path} is not whole: {path.name}-wal, which was beside it when the run was stopped, is missing. "
@@ -112,7 +121,9 @@ class Journal:
         """Begin a run whose rows are made so."""
         with self.free():
             self.db.execute("PRAGMA synchronous = OFF")
+            self.db.execute("PRAGMA busy_timeout = 500")
             self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute(f"PRAGMA busy_timeout = {5000 if self.shared else 500}")
             self.db.executescript(SCHEMA)
             self.begin()
             self.run = int(self.get("run", 0)) + 1
@@ -120,6 +131,7 @@ class Journal:
             if self.get("header") is None:
                 self.set("header", decisive(made))
             self.set("closed", False)
+            self.seal()
             self.db.execute("COMMIT")
             self.db.execute("PRAGMA wal_checkpoint")  # without its -wal, the file itself says that a run was stopped
             self.begin()
@@ -136,13 +148,45 @@ class Journal:
                 ) from None
             raise
 
+    def read(self) -> None:
+        """Take up what an earlier run wrote. Raises OutputError when that is not what it wrote."""
+        try:
+            self.state = {key: json.loads(value) for key, value in self.db.execute("SELECT key, value FROM vit_state")}
+            self.count()
+            (whole,) = self.db.execute("PRAGMA integrity_check(1)").fetchone()
+            (last,) = self.db.execute("SELECT ifnull(max(run), 0) FROM vit_rows").fetchone()
+            if whole != "ok" or self.state.get("seal") != self.sealed() or last > self.get("run", 0):
+                raise ValueError
+        except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise
+            raise OutputError(
+                f"{self.path} is damaged, or was changed: it cannot be resumed. "
+                "Choose another output, or --force to overwrite it."
+            ) from None
+
+    def count(self) -> None:
+        """Digest every row anew."""
+        self.rows = 0
+        for row in self.db.execute(f"SELECT {SEALED} FROM vit_rows"):
+            self.rows ^= mark(row)
+
+    def sealed(self) -> str:
+        """A digest of everything that this journal says."""
+        state = sorted((key, value) for key, value in self.state.items() if key != "seal")
+        return digest(f"{self.rows} {json.dumps(state)}".encode()).hex()
+
+    def seal(self) -> None:
+        """Before every commit."""
+        self.set("seal", self.sealed())
+
     def get(self, key: str, default: Any = None) -> Any:
         """A value of the state."""
-        found = self.db.execute("SELECT value FROM vit_state WHERE key = ?", (key,)).fetchone()
-        return default if found is None else json.loads(found[0])
+        return self.state.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
         """Keep a value, with the next commit."""
+        self.state[key] = value
         self.db.execute("INSERT OR REPLACE INTO vit_state VALUES (?, ?)", (key, json.dumps(value)))
 
     def begin(self) -> None:
@@ -151,6 +195,7 @@ class Journal:
 
     def commit(self) -> None:
         """The output holds what the journal was told."""
+        self.seal()
         self.db.execute("COMMIT")
         if self.fast and time.monotonic() - self.opened_at > SHORT:
             self.db.execute("PRAGMA synchronous = NORMAL")
@@ -165,17 +210,30 @@ class Journal:
     def close(self) -> None:
         """Commit, and leave one file."""
         self.set("closed", True)
+        self.seal()
         if self.db.in_transaction:
             self.db.execute("COMMIT")
-        self.db.execute("PRAGMA journal_mode = DELETE")
+        try:
+            self.db.execute("PRAGMA busy_timeout = 500")
+            self.db.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError:  # somebody reads it: whoever closes it last leaves one file
+            if not self.shared:
+                raise
         self.db.close()
 
-    def abandon(self) -> None:
-        """Forget what was told since the last commit, and close: one file, unless the disk is full."""
-        with contextlib.suppress(sqlite3.Error):
+    def abandon(self, *, closed: bool = True) -> None:
+        """Forget what was told since the last commit, and close: one file, unless the disk is full.
+
+        `closed`: the output is as the last commit knows it.
+        """
+        with contextlib.suppress(sqlite3.Error, OutputError):
             self.rollback()
-            if self.run:
+            if self.run and closed:
+                self.read()
+                self.db.execute("BEGIN IMMEDIATE")
                 self.set("closed", True)
+                self.seal()
+                self.db.execute("COMMIT")
         with contextlib.suppress(sqlite3.Error):
             if not self.shared:
                 self.db.execute("PRAGMA journal_mode = DELETE")
@@ -215,29 +273,40 @@ class Journal:
     def add(
         self,
         own: Identity,
-        failed: bool,
+        failure: Mapping[str, Any] | None,
         start: int | None = None,
         stop: int | None = None,
         digest: bytes | None = None,
         record: str | None = None,
     ) -> int:
-        """A row of the output; its id."""
+        """A row of the output; its id. `failure` is its record, if it is one."""
+        failed, told = int(failure is not None), None if failure is None else json.dumps(failure)
+        values = own.name, own.content, own.size, own.mtime_ns, failed, start, stop, digest, record, told
         done = self.db.execute(
-            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, run, start, stop, digest, record) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (own.name, own.content, own.size, own.mtime_ns, failed, self.run, start, stop, digest, record),
+            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, start, stop, digest, record, failure, run) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, self.run),
         )
         assert done.lastrowid is not None
+        self.rows ^= mark((done.lastrowid, *values))
         return done.lastrowid
 
     def drop(self, row: int) -> None:
         """Forget a row that was replaced: it leaves a hole in the output."""
+        self.rows ^= mark(self.db.execute(f"SELECT {SEALED} FROM vit_rows WHERE id = ?", (row,)).fetchone())
         self.db.execute("DELETE FROM vit_rows WHERE id = ?", (row,))
         self.set("holes", True)
 
     def drop_after(self, end: int) -> None:
         """Forget rows that are not in the output, or not whole, because it was cut off or deleted."""
-        self.db.execute("DELETE FROM vit_rows WHERE stop > ?", (end,))
+        if self.db.execute("DELETE FROM vit_rows WHERE stop > ?", (end,)).rowcount:
+            self.count()
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """The records of what is failed, in order."""
+        yield from (
+            json.loads(row) for (row,) in self.db.execute("SELECT failure FROM vit_rows WHERE failed ORDER BY id")
+        )
 
     def end(self) -> int | None:
         """Where the last row stops; None without rows."""
@@ -246,11 +315,15 @@ class Journal:
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Start and stop of every row in the output, in order."""
-        yield from self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
+        return self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
 
     def digests(self, end: int) -> Iterator[tuple[int, int, bytes]]:
         """Start, stop and digest of every row of a text that stops there or before, in order."""
-        yield from self.db.execute("SELECT start, stop, digest FROM vit_rows WHERE stop <= ? ORDER BY id", (end,))
+        return self.db.execute("SELECT start, stop, digest FROM vit_rows WHERE stop <= ? ORDER BY id", (end,))
+
+    def all_digests(self) -> Iterator[tuple[int, bytes]]:
+        """Number and digest of every row, in order."""
+        return self.db.execute("SELECT id, digest FROM vit_rows ORDER BY id")
 
     def records(self) -> Iterator[str]:
         """The rows that are not in the output yet, in order."""
@@ -276,6 +349,7 @@ class Journal:
             "stop = (SELECT stop FROM moved WHERE moved.id = vit_rows.id), record = NULL"
         )
         self.db.execute("DROP TABLE moved")
+        self.count()
         self.set("holes", False)
         self.set("renaming", True)
         self.commit()
@@ -343,6 +417,11 @@ def digest_of_file(path: Path) -> bytes:
         while piece := file.read(1 << 20):
             whole.update(piece)
     return whole.digest()
+
+
+def mark(row: tuple[Any, ...]) -> int:
+    """A row of the journal as a number that tells it from any other."""
+    return int.from_bytes(digest(repr(row).encode()))
 
 
 def digest(data: bytes) -> bytes:

@@ -118,6 +118,9 @@ class Resumable(Output):
             self.drop(old)
         self.store(own, result)
 
+    def failures(self) -> Iterator[dict[str, Any]]:
+        return self.journal.failures()
+
     def push(self) -> None:
         self.journal.commit()
 
@@ -150,7 +153,7 @@ class AppendedFile(Resumable):
     def open(cls, path: Path, target: Path, format: Rows, made: Mapping[str, Any], options: Options) -> AppendedFile:
         """The output at `path`, new or to be resumed: what its journal does not know of is cut off, holes closed."""
         with contextlib.ExitStack() as undo:
-            journal = start_journal(path, target, made, options, holds)
+            journal = start_journal(path, target, made, options, lambda file, known: holds(file, known, format))
             undo.callback(journal.abandon)
             journal.drop_after(target.stat().st_size if target.exists() else 0)
             journal.commit()
@@ -158,6 +161,8 @@ class AppendedFile(Resumable):
                 rebuild(target, format, journal)
             stream = undo.enter_context(target.open("r+b" if target.exists() else "w+b", buffering=0))
             journal.set("inode", target.stat().st_ino)
+            if journal.end() is None:
+                know_prefix(journal, format.prefix())
             journal.commit()
             stream.truncate(journal.end() or 0)
             undo.pop_all()
@@ -169,7 +174,7 @@ class AppendedFile(Resumable):
         self.pending += self.between, row
         self.between = self.format.between
         self.end = start + len(row)
-        self.journal.add(own, isinstance(result, Failure), start, self.end, digest(row))
+        self.journal.add(own, failure(result), start, self.end, digest(row))
 
     def push(self) -> None:
         data = b"".join((*self.pending, self.format.footer))
@@ -186,14 +191,16 @@ class AppendedFile(Resumable):
         super().finish()
 
     def abandon(self) -> None:
+        whole = False
         try:
             if not self.stream.closed:
                 with self.stream:
                     self.stream.truncate(self.safe)
                     self.stream.seek(self.safe)
                     write_all(self.stream, self.format.footer if self.safe else b"")
+                whole = True
         finally:
-            super().abandon()
+            self.journal.abandon(closed=whole)
 
 
 class FileAtTheEnd(Resumable):
@@ -219,7 +226,7 @@ class FileAtTheEnd(Resumable):
         return cls(path, options, journal, format, target)
 
     def store(self, own: Identity, result: Result) -> None:
-        self.journal.add(own, isinstance(result, Failure), record=json.dumps(self.format.record(result)))
+        self.journal.add(own, failure(result), record=json.dumps(self.format.record(result)))
 
     def finish(self) -> None:
         if not self.target.exists() or self.journal.get("holes", False) or self.journal.has_records():
@@ -299,25 +306,44 @@ def settings(format: str, header: Mapping[str, Any], options: Options) -> dict[s
     return {**header, "format": format, **shown, "by_content": options.by_content}
 
 
-def holds(file: Path, journal: Journal) -> bool:
-    """Whether a text is what its journal knows: its rows are where they were written, as they were written.
+def holds(file: Path, journal: Journal, format: Rows) -> bool:
+    """Whether a text is what its journal knows: every byte of it is as it was written.
 
-    The last ones may be missing: they are done again. Without any row to compare, a run was killed before it knew of
-    one: then it must be the file that this run made.
+    The last rows may be missing: they are done again. After a kill there may be more than the journal knows of, which
+    is cut off; without any row to compare it must then be the file that this run made.
     """
-    rows = 0
+    size, first = file.stat().st_size, int(journal.get("prefix", 0))
+    closed, holes = bool(journal.get("closed", False)), journal.get("holes", False)
+    own, at, between = journal.get("inode") == file.stat().st_ino, first, b""
     with file.open("rb") as text:
-        for start, stop, known in journal.digests(file.stat().st_size):
+        if digest(text.read(first)).hex() != journal.get("prefix_digest"):
+            return size < first and own and not closed
+        for start, stop, known in journal.digests(size):
+            if not holes and text.read(start - at) != between:
+                return False
             text.seek(start)
             if digest(text.read(stop - start)) != known:
                 return False
-            rows += 1
-    return rows > 0 or (journal.end() is None and journal.get("inode") == file.stat().st_ino)
+            at, between = stop, format.between
+        if closed and at == (journal.end() or at) and not holes:
+            return format.footer.startswith(text.read(len(format.footer) + 1))
+    return at > first or size <= first or (journal.end() is None and (closed or own))
 
 
 def unchanged(file: Path, journal: Journal) -> bool:
     """Whether a file that was made at the end of a run is still that file."""
     return bool(journal.get("made") == digest_of_file(file).hex())
+
+
+def know_prefix(journal: Journal, prefix: bytes) -> None:
+    """Keep what stands before the rows."""
+    journal.set("prefix", len(prefix))
+    journal.set("prefix_digest", digest(prefix).hex())
+
+
+def failure(result: Result) -> dict[str, Any] | None:
+    """The record of a failure; None for anything else."""
+    return result.record() if isinstance(result, Failure) else None
 
 
 def rebuild(target: Path, format: Rows, journal: Journal) -> None:
@@ -331,6 +357,7 @@ def rebuild(target: Path, format: Rows, journal: Journal) -> None:
             while start < stop and (piece := old.read(min(PIECE, stop - start))):
                 start += copy.write(piece)
         copy.write(format.footer)
+    know_prefix(journal, prefix)
     journal.switch(len(prefix), len(format.between))
     journal.rename(new, target)
 

@@ -16,16 +16,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby, zip_longest
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from vitcli.errors import OutputError, UsageError
 from vitcli.escaping import decodable, undecodable
-from vitcli.results import Failure, Prediction, Result
+from vitcli.results import Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
-from vitcli.writers.journal import Identity, Journal, flat
-from vitcli.writers.outputs import Resumable, beside, settings
+from vitcli.writers.journal import Identity, Journal, digest, flat, wants_wal
+from vitcli.writers.outputs import NEW, Resumable, beside, failure, settings
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -41,11 +43,6 @@ CREATE INDEX IF NOT EXISTS inputs_path ON inputs (path);
 CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
 CREATE VIEW IF NOT EXISTS best AS
     SELECT inputs.*, label, score, class, wnid FROM inputs LEFT JOIN labels ON input = id AND rank = 1;
-"""
-
-EDITED = """
-SELECT id FROM inputs WHERE NOT EXISTS (SELECT 1 FROM vit_rows WHERE vit_rows.id = inputs.id) UNION ALL
-SELECT id FROM vit_rows WHERE NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.id = vit_rows.id) LIMIT 1
 """
 
 
@@ -64,21 +61,24 @@ class Sqlite(Resumable, Format):
             raise UsageError("The format sqlite needs a file: name it with -o.")
         there = target.exists() and target.stat().st_size > 0
         if there and options.force and not options.resume:
-            for ending in ("", "-wal", "-shm", "-journal"):
-                beside(target, ending).unlink(missing_ok=True)
+            if not (wants_wal(target) and emptied(target)):
+                for ending in ("", "-wal", "-shm", "-journal"):
+                    beside(target, ending).unlink(missing_ok=True)
         elif there and not options.resume:
             raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
         elif there and not has_journal(target):
             raise OutputError(f"{path} cannot be resumed: it was not made by vit. Choose another output.")
+        elif there and not wants_wal(target):
+            make_free(target)
         journal = Journal(target, shared=True)
         try:
             made = settings(cls.name, header, options)
             journal.agree(target, made)
+            if not (journal.new or unchanged(journal)):
+                raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.start(made)
             journal.rollback()
             journal.db.executescript(SCHEMA)
-            if journal.db.execute(EDITED).fetchone() is not None:
-                raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.begin()
             rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
             journal.db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
@@ -89,24 +89,90 @@ class Sqlite(Resumable, Format):
         return cls(path, options, journal)
 
     def store(self, own: Identity, result: Result) -> None:
-        row = self.journal.add(own, isinstance(result, Failure))
         whole = result.record()
         width, height = whole.get("size", (None, None))
         notes = json.dumps(whole["notes"]) if "notes" in whole else None
         text, exact = decodable(result.path), undecodable(result.path)
         error, message = whole.get("error"), whole.get("message")
-        self.journal.db.execute(
-            "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row, text, exact, whole["status"], error, message and decodable(message), width, height, notes),
-        )
-        if isinstance(result, Prediction):
-            labels = ((row, i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(result.top, 1))
-            self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", labels)
+        input = text, exact, whole["status"], error, message and decodable(message), width, height, notes
+        top = result.top if isinstance(result, Prediction) else ()
+        labels = [(i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(top, 1)]
+        row = self.journal.add(own, failure(result), digest=digest(repr((input, labels)).encode()))
+        self.journal.db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (row, *input))
+        self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", ((row, *label) for label in labels))
 
     def drop(self, row: int) -> None:
         super().drop(row)
         self.journal.db.execute("DELETE FROM labels WHERE input = ?", (row,))
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
+
+
+def unchanged(journal: Journal) -> bool:
+    """Whether the rows of a database are those that its journal knows. Raises sqlite3.Error."""
+    (tables,) = journal.db.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('inputs', 'labels')").fetchone()
+    found = digests(journal.db) if tables == 2 else iter(())  # they are made after the journal's
+    return all(known == own for known, own in zip_longest(journal.all_digests(), found))
+
+
+def digests(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+    """Number and digest of each input that is there with its labels, in order; a label without an input is one too."""
+    labels = db.execute("SELECT input, rank, label, score, class, wnid FROM labels ORDER BY input, rank")
+    grouped = groupby(labels, key=itemgetter(0))
+    owner, own = next(grouped, (None, iter(())))
+    for row, *input in db.execute(
+        "SELECT id, path, path_bytes, status, error, message, width, height, notes FROM inputs ORDER BY id"
+    ):
+        top: list[tuple[Any, ...]] = []
+        if owner == row:
+            top = [label[1:] for label in own]
+            owner, own = next(grouped, (None, iter(())))
+        yield row, digest(repr((tuple(input), top)).encode())
+    if owner is not None:
+        yield owner, b""
+
+
+def make_free(path: Path) -> None:
+    """Somebody who reads a database without a -wal lets nobody write to it: he keeps that file, and a copy replaces it.
+
+    Nobody else writes to it, because the output's lock is held. Raises sqlite3.Error and OSError.
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=0.5, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN EXCLUSIVE")
+            db.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+        new = beside(path, NEW)
+        new.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(new)) as copy:
+            db.backup(copy)
+    new.replace(path)
+
+
+def emptied(path: Path) -> bool:
+    """Whether somebody reads a database that has a -wal, so that all that is in it was taken out of it.
+
+    If it were deleted, he would delete the -wal of the new one at last, which has the same name.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0.5, isolation_level=None)) as db:
+            try:
+                db.execute("PRAGMA journal_mode = DELETE")
+                return False
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    return False
+            db.execute("BEGIN IMMEDIATE")
+            there = "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'table') AND name NOT LIKE 'sqlite_%'"
+            for kind, name in db.execute(there).fetchall():
+                quoted = name.replace('"', '""')
+                db.execute(f'DROP {kind} "{quoted}"')
+            db.execute("COMMIT")
+            return True
+    except sqlite3.DatabaseError:
+        return False
 
 
 def has_journal(path: Path) -> bool:

@@ -1,7 +1,7 @@
 r"""Formats that are text, one row after another: jsonl, json, csv and tsv.
 
-Names are exact. JSON is ASCII: a name that is not UTF-8 comes back from any JSON reader as Python's surrogate escapes
-(`"caf\udce9.jpg"`), and `os.fsencode` gives its bytes. csv and tsv hold the bytes themselves.
+Names are exact. JSON is ASCII that any reader takes: where a name is not UTF-8, `path` shows its bytes as `\xe9` and
+`path_bytes` has them in base64, as parquet and sqlite have them as bytes. csv and tsv hold the bytes themselves.
 
 Spreadsheets take a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula, so in csv and
 tsv such a text gets an apostrophe in front, and so does one that begins with an apostrophe: a reader takes away one
@@ -15,10 +15,12 @@ import io
 import json
 import sys
 from abc import abstractmethod
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vitcli.escaping import printable, strict, undecodable
 from vitcli.results import Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import LABEL_FIELDS, chosen, record
@@ -37,6 +39,7 @@ class TextFormat(Format):
         self.header = header
         self.options = options
         self.fields = chosen(options.fields)
+        self.shown = False  # on a terminal, which would obey what is in a name
 
     def prefix(self) -> bytes:
         """What stands before the rows."""
@@ -50,6 +53,7 @@ class TextFormat(Format):
     def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
         format = cls(header, options)
         if path is None:
+            format.shown = sys.stdout.isatty()
             return Stream(None, options, format, sys.stdout.buffer)
         if (target := regular(path)) is None:
             return Stream(path, options, format, path.open("wb", buffering=0))
@@ -64,7 +68,7 @@ class Jsonl(TextFormat):
     help = "one JSON record a line"
 
     def row(self, result: Result) -> bytes:
-        return json.dumps(record(result, self.fields)).encode() + b"\n"
+        return ascii_json(record(result, self.fields)) + b"\n"
 
 
 class Json(TextFormat):
@@ -77,10 +81,10 @@ class Json(TextFormat):
     footer = b"\n]}\n"
 
     def prefix(self) -> bytes:
-        return b'{"header": ' + json.dumps(self.header).encode() + b',\n"results": [\n'
+        return b'{"header": ' + json.dumps(strict(self.header)).encode() + b',\n"results": [\n'
 
     def row(self, result: Result) -> bytes:
-        return json.dumps(record(result, self.fields)).encode()
+        return ascii_json(record(result, self.fields))
 
 
 class Csv(TextFormat):
@@ -124,12 +128,16 @@ class Csv(TextFormat):
     def line(self, cells: list[object]) -> bytes:
         """A line of cells. With CR LF as its end the csv module quotes both in a cell; a line ends with LF alone."""
         out = io.StringIO()
-        csv.writer(out, delimiter=self.delimiter, lineterminator="\r\n").writerow([neutral(cell) for cell in cells])
+        csv.writer(out, delimiter=self.delimiter, lineterminator="\r\n").writerow([self.cell(cell) for cell in cells])
         text = out.getvalue()[:-2] + "\n"
         try:
             return text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte of a name
             return text.encode("utf-8", "backslashreplace")
+
+    def cell(self, cell: object) -> object:
+        """What stands in a cell; numbers are as they are."""
+        return neutral(printable(cell) if self.shown and isinstance(cell, str) else cell)
 
 
 class Tsv(Csv):
@@ -139,6 +147,15 @@ class Tsv(Csv):
     endings = (".tsv", ".tab")
     help = "as csv, with tabs"
     delimiter = "\t"
+
+
+def ascii_json(row: dict[str, Any]) -> bytes:
+    """A row as JSON that any reader takes."""
+    name = row.get("path")
+    exact = undecodable(name) if name is not None else None
+    if exact is not None:
+        row = {"path": name, "path_bytes": b64encode(exact).decode(), **row}
+    return json.dumps(strict(row)).encode()
 
 
 def neutral(cell: object) -> object:
