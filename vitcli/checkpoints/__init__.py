@@ -2,6 +2,7 @@
 
     load(path)   everything, float32, ready for a network
     peek(path)   the same record from headers alone; tensors are read one by one when asked for
+    stored(path) the tensors as the library they come from names them, to compare with it
 
 `files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
 `arrange.py` applies it, `settings.py` reads the JSON files beside the weights, `architectures.py` is the table of the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
@@ -20,7 +22,7 @@ from typing import Literal, TypedDict, Unpack
 import numpy as np
 
 from vitcli.checkpoints import files
-from vitcli.checkpoints.arrange import Part, arrange
+from vitcli.checkpoints.arrange import Part, arrange, as_named
 from vitcli.checkpoints.files import Array
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
@@ -32,7 +34,7 @@ from vitcli.hub.repository import WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
-__all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized"]
+__all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized", "stored"]
 
 SMALL = 2**16  # elements: tensors below this are checked for NaN on every load, at no cost one would notice
 
@@ -46,9 +48,10 @@ class Checkpoint:
     """Weights and all that belongs to them.
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
-    `sources` says where "labels", "preprocess" and "heads" come from; `dropped` names tensors that inference does not
-    need; `warnings` are sentences for whoever chose the checkpoint; `maps` are the mapped files
-    that tensors are views of.
+    `sources` says where "labels", "preprocess", "heads", "eps", "gelu" and "pooling" come from; `native_size` is that
+    of the pictures, in pixels, that the stored positions are for; `dropped` names tensors that inference does not
+    need; `warnings` are sentences for whoever chose the checkpoint; `maps` are the mapped files that tensors are views
+    of.
     """
 
     path: Path
@@ -62,6 +65,7 @@ class Checkpoint:
     warnings: tuple[str, ...]
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
+    native_size: int
     maps: tuple[mmap.mmap, ...] = ()
 
     def sha256(self) -> str:
@@ -125,11 +129,7 @@ def _open(
     labels: Labels | None = None,
     pooling: Literal["cls", "mean"] | None = None,
 ) -> Checkpoint:
-    chosen = _weights_of(path)
-    if chosen.suffix == ".json":
-        contents, weights = files.read_index(chosen)
-    else:
-        contents, weights = files.read(chosen), (chosen,)
+    chosen, contents, weights = _read(path)
     if whole:
         contents.read_ahead()
     settings = Settings.beside(chosen.parent, heads, pooling)
@@ -167,10 +167,31 @@ def _open(
         labels=scored(named, settings.activation(config.classes)),
         dtype=found.dtype,
         warnings=tuple(dict.fromkeys(settings.warnings)),
-        sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},
+        sources={"labels": labels_from, "preprocess": preprocess_from, **found.sources},
         dropped=found.dropped,
+        native_size=found.config.image_size,
         maps=contents.maps,
     )
+
+
+def stored(path: Path) -> dict[str, Array]:
+    """The tensors of a checkpoint as the library it comes from names and shapes them, as far as inference needs them.
+
+    Only what stands before every name is taken off, and a lone linear head has the library's name; no rule of the
+    layout is applied, so that the library's own loader can say whether the rules are right. Raises as `load` does.
+    """
+    chosen, contents, _ = _read(path)
+    layout, named, _ = as_named(chosen, contents.tensors, Settings.beside(chosen.parent))
+    return {name: tensor.read() for name, tensor in named.items()
+            if not any(fnmatchcase(name, pattern) for pattern in layout.dropped)}  # fmt: skip
+
+
+def _read(path: Path) -> tuple[Path, files.Contents, tuple[Path, ...]]:
+    """What a path means: the file of weights or the index of its shards, the tensors, the files they are in."""
+    chosen = _weights_of(path)
+    if chosen.suffix == ".json":
+        return chosen, *files.read_index(chosen)
+    return chosen, files.read(chosen), (chosen,)
 
 
 class Lazy(Mapping[str, Array]):

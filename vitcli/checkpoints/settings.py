@@ -42,6 +42,13 @@ POOLINGS: dict[str, Literal["cls", "mean"]] = {
     "gap": "mean",
 }
 
+# What config.json calls them: transformers' name first, then timm's.
+NAMES = {
+    "eps": ("layer_norm_eps", "norm_eps"),
+    "gelu": ("hidden_act", "act_layer"),
+    "pooling": ("global_pool", "pooling", "pool"),
+}
+
 
 @dataclass(slots=True)
 class Settings:
@@ -177,6 +184,16 @@ class Settings:
                 )
         return None
 
+    def source(self, what: str, family: str) -> str:
+        """Where one of NAMES was found, by the order in which they are believed: the user, a file, a name, a family."""
+        if what == "pooling" and self.given_pooling is not None:
+            return "--pooling"
+        if self.first(*NAMES[what], sound=lambda v: v != "", expected="value") is not None:
+            return "config.json"
+        if getattr(self.architecture, what) is not None:
+            return f"the architecture {short(self.named()[0])}"
+        return default_of(family)
+
     def count(self, *names: str, most: int) -> int | None:
         """A whole number from 1 to `most`."""
         found = self.first(*names, sound=lambda v: type(v) is int and 1 <= v <= most, expected=f"number up to {most}")
@@ -185,15 +202,13 @@ class Settings:
     @property
     def eps(self) -> float | None:
         """LayerNorm's epsilon."""
-        found = self.first(
-            "layer_norm_eps", "norm_eps", sound=lambda v: type(v) in (int, float) and 0 <= v <= 0.1, expected="epsilon"
-        )
+        found = self.first(*NAMES["eps"], sound=lambda v: type(v) in (int, float) and 0 <= v <= 0.1, expected="epsilon")
         return self.architecture.eps if found is None else float(found)
 
     @property
     def gelu(self) -> Gelu | None:
         """The kind of GELU. Raises CheckpointError for another activation: the network would be another."""
-        name = self.first("hidden_act", "act_layer", sound=lambda v: isinstance(v, str), expected="name")
+        name = self.first(*NAMES["gelu"], sound=lambda v: isinstance(v, str), expected="name")
         if name is not None and name not in GELUS:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here "
@@ -207,7 +222,7 @@ class Settings:
         if self.given_pooling is not None:
             return self.given_pooling
         # an empty string is what timm writes for a model that does not pool
-        name = self.first("global_pool", "pooling", "pool", sound=lambda v: isinstance(v, str), expected="name")
+        name = self.first(*NAMES["pooling"], sound=lambda v: isinstance(v, str), expected="name")
         name = self.architecture.pooling if name is None else name
         if name and name not in POOLINGS:
             raise CheckpointError(
