@@ -23,6 +23,7 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from vitcli import checkpoints
 from vitcli.checkpoints import Checkpoint
@@ -274,7 +275,37 @@ def test_real_labels_are_read_by_index(tmp_path: Path) -> None:
     checkpoint = checkpoints.load(saved(tmp_path, network))
     assert checkpoint.labels.names == tuple("abcdefg")
     assert checkpoint.sources["labels"] == "config.json"
-    assert not checkpoint.warnings
+    assert not any("names" in warning or "classes" in warning for warning in checkpoint.warnings)
+
+
+def test_a_folder_that_does_not_say_how_pictures_are_prepared_is_warned_of(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    assert any("nothing says how pictures are prepared" in warning for warning in checkpoints.load(folder).warnings)
+    (folder / "preprocessor_config.json").write_text('{"size": 32}')
+    assert not any("nothing says" in warning for warning in checkpoints.load(folder).warnings)
+
+
+def test_nested_settings_of_a_processor_are_read_first_as_transformers_does(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    (folder / "preprocessor_config.json").write_text('{"size": 32, "resample": 1}')
+    (folder / "processor_config.json").write_text('{"processor_class": "Flat"}')
+    assert checkpoints.load(folder).preprocess.filter == "lanczos"
+    nested = {"image_processor_type": "ViTImageProcessor", "size": 32, "resample": 3, "image_mean": [0.1, 0.2, 0.3]}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+    checkpoint = checkpoints.load(folder)
+    reference = ViTImageProcessorPil.from_pretrained(folder)
+    assert (checkpoint.preprocess.filter, checkpoint.preprocess.mean) == ("bicubic", tuple(reference.image_mean))
+    assert checkpoint.sources["preprocess"] == "processor_config.json"
+
+
+def test_what_tensors_do_not_say_has_a_source(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    found = checkpoints.load(folder, pooling="mean").sources
+    assert [found[what] for what in ("heads", "eps", "gelu", "pooling")] == ["config.json"] * 3 + ["--pooling"]
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit_msn", "num_attention_heads": 3}))
+    found = checkpoints.load(folder).sources
+    assert found["eps"] == "the architecture vit_msn"
+    assert found["gelu"] == found["pooling"] == "the default of transformers"
 
 
 def test_junk_among_labels_is_left_aside_with_a_warning(tmp_path: Path) -> None:

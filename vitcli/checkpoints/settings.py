@@ -60,16 +60,24 @@ class Settings:
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
+    processor_file: str = "preprocessor_config.json"
     given_heads: int | None = None
     given_pooling: Literal["cls", "mean"] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def beside(cls, folder: Path, heads: int | None = None, pooling: Literal["cls", "mean"] | None = None) -> Settings:
-        """The `config.json` and `preprocessor_config.json` of a folder, as far as they are there and readable."""
+        """The `config.json` and the processor's settings of a folder, as far as they are there and readable.
+
+        transformers 5 prefers what `processor_config.json` holds as `image_processor` to `preprocessor_config.json`.
+        """
         settings = cls(folder, given_heads=heads, given_pooling=pooling)
         settings.config = settings._read(folder / "config.json") or {}
-        settings.processor = settings._read(folder / "preprocessor_config.json")
+        nested = (settings._read(folder / "processor_config.json") or {}).get("image_processor")
+        if isinstance(nested, dict):
+            settings.processor, settings.processor_file = nested, "processor_config.json"
+        else:
+            settings.processor = settings._read(folder / settings.processor_file)
         return settings
 
     def _read(self, path: Path) -> Mapping[str, Any] | None:
@@ -275,7 +283,7 @@ class Settings:
     ) -> tuple[Preprocess, str]:
         """What to do to pictures before a network of `size` pixels, and where that comes from.
 
-        Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's. A file that
+        Chosen by the user, else from the processor's settings, else timm's config.json, else the family's. A file that
         speaks of another size is worth a warning, unless the network itself was `resized`.
         """
         if isinstance(chosen, Preprocess):
@@ -284,8 +292,8 @@ class Settings:
             if chosen not in FAMILIES:
                 raise CheckpointError(f"No preprocessing is called {chosen!r}. Choose one of {', '.join(FAMILIES)}.")
             return FAMILIES[chosen](size), f"--preprocess {chosen}"
-        kind = "DeiT" if self.config.get("model_type") == "deit" else "ViT"
-        read, file = None, "preprocessor_config.json"
+        kind = processors.KINDS.get(str(self.config.get("model_type")), "ViT")
+        read, file = None, self.processor_file
         try:
             if self.processor is not None:
                 read = processors.from_transformers(self.processor, kind=kind)

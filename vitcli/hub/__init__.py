@@ -25,7 +25,7 @@ from vitcli.escaping import listed
 from vitcli.hub import catalog
 from vitcli.hub.client import Expected, ask, cache, command, connected, fetch, offline, page
 from vitcli.hub.guard import COMMIT, SHA1, SHA256
-from vitcli.hub.repository import LARGEST_INDEX, SETTINGS, WEIGHTS, weight_map
+from vitcli.hub.repository import KNOWN, LARGEST_INDEX, SETTINGS, WEIGHTS, weight_map
 from vitcli.impostors import impostor
 
 
@@ -235,9 +235,9 @@ def _weights(folder: Path) -> tuple[str, ...]:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether nothing is left to fetch: each settings file is there, or known not to exist."""
+    """Whether nothing is left to fetch: each settings file that matters is there, or known not to exist."""
     absent = folder.parent.parent / ".no_exist" / folder.name
-    return all((folder / name).is_file() or (absent / name).exists() for name in SETTINGS)
+    return all((folder / name).is_file() or (absent / name).exists() for name in KNOWN)
 
 
 def _shards(index: Path) -> tuple[str, ...]:
