@@ -134,6 +134,7 @@ def _open(
         contents.read_ahead()
     settings = Settings.beside(chosen.parent, heads, pooling)
     settings.warnings.extend(contents.remarks)
+    settings.names = contents.names
     found = arrange(chosen, contents.tensors, settings)
     config, change = found.config, None
     if image_size is not None and image_size != config.image_size:
@@ -277,6 +278,7 @@ def _labels(settings: Settings, classes: int, given: Labels | None) -> tuple[Lab
         return Labels.imagenet1k(), "ImageNet-1k, because there are 1000 classes"
     if classes in IMAGENET_21K:
         return Labels.unnamed(classes), "ImageNet-21k by their number; names are not built in, give them with --labels"
+    settings.warnings.append("nothing names the classes: they are called class 0, class 1, ... (--labels names them)")
     return Labels.unnamed(classes), "unnamed"
 
 

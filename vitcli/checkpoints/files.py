@@ -14,7 +14,7 @@ import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +26,7 @@ from vitcli.errors import CheckpointError, MissingExtra, NotWeights
 from vitcli.escaping import first_line, listed, short
 from vitcli.hub.repository import weight_map
 from vitcli.impostors import impostor
+from vitcli.labels import BY_INDEX, BY_NAME, names_under
 
 if TYPE_CHECKING:
     import zipfile  # imported where archives are read: most checkpoints are none
@@ -35,6 +36,7 @@ Array: TypeAlias = npt.NDArray[np.float32]
 # No published ViT comes near: the header of ViT-B/16 is 23 kB, its index of shards as much.
 MAX_HEADER = 16 * 2**20
 MAX_TENSORS = 100_000
+MAX_FIELDS = 1000  # of a dictionary that is searched for names of classes
 # Compressed weights shrink by a tenth; a file that grows a hundredfold is a trap, unless what it grows to is small.
 MAX_INFLATION, HARMLESS = 100, 64 * 2**20
 
@@ -67,11 +69,15 @@ Tensors: TypeAlias = Mapping[str, Stored]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of weights holds: its tensors, remarks for whoever chose it, and the file where it is mapped."""
+    """What a file of weights holds: its tensors, remarks for whoever chose it, and the file where it is mapped.
+
+    `names` are tables of classes that lie beside the weights, by what they are called.
+    """
 
     tensors: Tensors
     remarks: tuple[str, ...] = ()
     maps: tuple[mmap.mmap, ...] = ()
+    names: Mapping[str, Any] = field(default_factory=dict)
 
     def read_ahead(self) -> None:
         """Have the system fetch mapped files from the disk while this process does other things."""
@@ -295,10 +301,35 @@ def _member(path: Path, name: str, bits: bool) -> Callable[[], Array]:
     return load
 
 
+# What training scripts save beside the weights, and nobody needs here: settings, scores, paths, dates.
+HARMLESS_CLASSES = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "datetime.datetime",
+)
+
+
+class Nothing:
+    """Stands for an object of one of those classes: whatever it is made of is taken, and none of it is kept or run."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 def read_torch(path: Path) -> Contents:
     """A file of torch.save, often .bin, .pth, .pt or .ckpt: a state dict, or a dictionary with one inside.
 
-    Only weights are unpickled (`weights_only=True`), so the file cannot run code.
+    Only weights are unpickled (`weights_only=True`), and `Nothing` in the place of a few classes known to be harmless,
+    so the file cannot run code.
     """
     import zipfile
 
@@ -325,7 +356,8 @@ def read_torch(path: Path) -> Contents:
     except ImportError as error:  # pragma: no cover
         raise MissingExtra(f"{path.suffix} files", "torch") from error
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        ignored = torch.serialization.safe_globals([(Nothing, name) for name in HARMLESS_CLASSES])
+        with warnings.catch_warnings(), ignored, path.open("rb") as file:
             warnings.simplefilter("ignore")  # about old ways of pickling, and only for who wrote the file
             source = file if path.suffix == ".safetensors" else path  # torch would believe the ending
             loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped and source is path)
@@ -349,9 +381,11 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
     import torch
 
     remarks: list[str] = []
+    names: dict[str, Any] = {}
     for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
         if not isinstance(loaded, Mapping):
             break
+        names |= _tables_of_names(loaded)
         inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping) and loaded[key]]
         if not inside and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
             # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
@@ -371,7 +405,13 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
     if len(loaded) > MAX_TENSORS:
         raise NotWeights(f"{path}: {len(loaded):,} entries are not a checkpoint.")
     tensors = {}
+    beside = any(isinstance(value, torch.Tensor) for value in loaded.values())
     for name, value in loaded.items():
+        if name in names:
+            continue
+        if isinstance(value, bool | int | float | str | Nothing | None) and beside:
+            remarks.append(f"{short(str(name))} is no tensor: left out")
+            continue
         if isinstance(name, str) and "_packed_params" in name:
             raise NotWeights(f"{path}: quantised weights (torch.ao.quantization), which are not read here. Save the "
                              "state dict of the network before it was quantised.")  # fmt: skip
@@ -387,7 +427,14 @@ def _state_dict(loaded: Any, path: Path) -> Contents:
             raise NotWeights(f"{path}: {short(name)} claims shape {list(value.shape)}, more than the file holds.")
         dtype = str(value.dtype).removeprefix("torch.")
         tensors[name] = Stored(tuple(value.shape), dtype, _from_torch(value))
-    return Contents(tensors, tuple(remarks))
+    return Contents(tensors, tuple(remarks), names=names)
+
+
+def _tables_of_names(loaded: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tables of classes in a dictionary, and in the small ones beside the weights, such as `hyper_parameters`."""
+    places = [loaded, *(value for value in loaded.values() if isinstance(value, Mapping) and len(value) < MAX_FIELDS)]
+    return {key: place[key] for place in reversed(places) for key in (*BY_INDEX, *BY_NAME)
+            if names_under(key, place.get(key))}  # fmt: skip
 
 
 def _from_torch(tensor: Any) -> Callable[[], Array]:

@@ -18,7 +18,7 @@ from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORM
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.escaping import short
-from vitcli.labels import Activation, Labels
+from vitcli.labels import BY_INDEX, BY_NAME, Activation, Labels, names_under
 from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
 MAX_JSON = 16 * 2**20  # bytes: ImageNet-21k's labels take one or two
@@ -61,6 +61,7 @@ class Settings:
     config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
     processor_file: str = "preprocessor_config.json"
+    names: Mapping[str, Any] = field(default_factory=dict)  # of classes, as they lie beside the weights in their file
     given_heads: int | None = None
     given_pooling: Literal["cls", "mean"] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -240,26 +241,35 @@ class Settings:
         return POOLINGS[name] if name else None
 
     def labels(self, classes: int) -> tuple[Labels | None, str]:
-        """The names of `classes` classes and how they are scored; None when the file does not name them."""
-        given = self.config.get("id2label")
-        names: dict[int, str] = {}
-        if isinstance(given, dict):
-            for key, value in given.items():
-                # int keys only; a value that is not a name is left out, and a long one is cut
-                if key.isdecimal() and len(key) < 8 and int(key) < classes and isinstance(value, str | int | float):
-                    names[int(key)] = str(value)[:500]
-            if len(given) != classes or len(names) != classes:
-                self.warnings.append(f"config.json names {len(names)} of {classes} classes")
-        elif isinstance(given := self._timm_names(), list) and len(given) == classes:
-            names = {i: str(name)[:500] for i, name in enumerate(given) if isinstance(name, str)}
-            imagenet = Labels.imagenet1k()
-            if tuple(names.values()) == imagenet.wnids:
-                return imagenet, "config.json"
-        if not names:
+        """The names of `classes` classes, and where they were found; None when nothing names them."""
+        if classes == 1000 and self._timm_names() == list((imagenet := Labels.imagenet1k()).wnids):
+            return imagenet, "config.json"
+        numbered: tuple[Labels, str] | None = None
+        odd = ""
+        for source, key, found in self._tables():
+            names = {index: name for index, name in names_under(key, found).items() if index < classes}
+            whole = len(names) == len(found) == classes
+            if not whole and not numbered:
+                odd = odd or f"{source} names {len(names)} of {classes} classes"
+            if not names or (key != "id2label" and not whole):  # a list of another length may be of something else
+                continue
+            labels = Labels.of(names, classes), source if source == "config.json" else f"{key} in {source}"
+            if any(name != f"LABEL_{i}" for i, name in names.items()):
+                self.warnings.extend([odd] if odd and not whole else [])
+                return labels
+            numbered = numbered or labels  # what transformers writes when it was given no names
+        self.warnings.extend([odd] if odd else [])
+        if numbered is None:
             return None, ""
-        if all(name == f"LABEL_{i}" for i, name in names.items()):
-            self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
-        return Labels.of(names, classes), "config.json"
+        self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
+        return numbered
+
+    def _tables(self) -> Iterator[tuple[str, str, Any]]:
+        """Where names of classes may stand: the file, what they are called in it, and what it holds."""
+        config = {**self.timm, **self.config, "label_names": self._timm_names()}
+        yield from (("config.json", key, config[key]) for key in (*BY_INDEX, *BY_NAME)
+                    if isinstance(config.get(key), dict | list))  # fmt: skip
+        yield from (("the file of weights", key, found) for key, found in self.names.items())
 
     def _timm_names(self) -> Any:
         """The `label_names` of timm, by their `label_descriptions` where there are any."""
