@@ -79,5 +79,4 @@ def random_checkpoint(name: str) -> Checkpoint:
         path=nowhere, files=(nowhere,), layout="random", config=config, tensors=tensors,
         preprocess=Preprocess(side, side, mean=HALF, std=HALF), labels=Labels.unnamed(config.classes),
         dtype="float32", warnings=(), sources={}, dropped=(),
-        native_size=side,
     )  # fmt: skip

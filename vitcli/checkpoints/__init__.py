@@ -48,8 +48,9 @@ class Checkpoint:
     """Weights and all that belongs to them.
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
-    `sources` says where "labels", "preprocess", "heads", "eps", "gelu" and "pooling" come from; `native_size` is that
-    of the pictures, in pixels, that the stored positions are for; `dropped` names tensors that inference does not
+    `sources` says where "labels", "preprocess", "heads", "eps", "gelu" and "pooling" come from; `resized_from`
+    is the size in pixels of the pictures that the stored positions are for, None where they are used as they are;
+    `dropped` names tensors that inference does not
     need; `warnings` are sentences for whoever chose the checkpoint; `maps` are the mapped files that tensors are views
     of.
     """
@@ -65,7 +66,7 @@ class Checkpoint:
     warnings: tuple[str, ...]
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
-    native_size: int
+    resized_from: int | None = None
     maps: tuple[mmap.mmap, ...] = ()
 
     def sha256(self) -> str:
@@ -170,7 +171,7 @@ def _open(
         warnings=tuple(dict.fromkeys(settings.warnings)),
         sources={"labels": labels_from, "preprocess": preprocess_from, **found.sources},
         dropped=found.dropped,
-        native_size=found.config.image_size,
+        resized_from=found.config.image_size if change else None,
         maps=contents.maps,
     )
 

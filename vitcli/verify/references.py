@@ -136,7 +136,7 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
         plain = checkpoints.peek(folder)
     except CheckpointError:
         return None
-    native = replace(checkpoint.config, image_size=checkpoint.native_size)
+    native = replace(checkpoint.config, image_size=checkpoint.resized_from or checkpoint.config.image_size)
     return folder if (plain.files, plain.config) == (checkpoint.files, native) else None
 
 
@@ -176,7 +176,7 @@ def _transformers(checkpoint: Checkpoint) -> Reference:
             )
         preparer = _transformers_processor(checkpoint, transformers)
     model = model.eval()
-    resized = checkpoint.config.image_size != checkpoint.native_size
+    resized = checkpoint.resized_from is not None
 
     def forward(pixels: Any) -> Any:
         return (model(pixels, interpolate_pos_encoding=True) if resized else model(pixels)).logits
@@ -190,7 +190,7 @@ def _transformers_network(checkpoint: Checkpoint, state: dict[str, Any]) -> Any:
     import torch
     import transformers
 
-    config = replace(checkpoint.config, image_size=checkpoint.native_size)
+    config = replace(checkpoint.config, image_size=checkpoint.resized_from or checkpoint.config.image_size)
     kind = getattr(transformers, convert.architecture(config))
     shape = kind.config_class.from_dict(convert.hub_config(config, checkpoint.labels))
     loaded = kind.from_pretrained(None, config=shape, state_dict=state, dtype=torch.float32, output_loading_info=True)
@@ -212,7 +212,7 @@ def in_transformers(checkpoint: Checkpoint) -> Any:
         raise MissingExtra("Measuring beside transformers", "bench") from error
     state = {name: torch.from_numpy(tensor) for name, tensor in convert.hub_tensors(checkpoint).items()}
     with _silence(transformers):
-        return _transformers_network(replace(checkpoint, native_size=checkpoint.config.image_size), state).eval()
+        return _transformers_network(replace(checkpoint, resized_from=None), state).eval()
 
 
 def _whole(loaded: tuple[Any, Mapping[str, Any]]) -> Any:
@@ -268,7 +268,7 @@ def _timm(checkpoint: Checkpoint) -> Reference:
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     config, model, folder = checkpoint.config, None, _folder(checkpoint)
-    resized = {} if config.image_size == checkpoint.native_size else {"img_size": config.image_size}
+    resized = {"img_size": config.image_size} if checkpoint.resized_from else {}
     if folder is not None and (folder / "config.json").is_file():
         with contextlib.suppress(Exception):  # an architecture that timm does not know, or not in this size
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, **resized)
@@ -288,7 +288,7 @@ def _google(checkpoint: Checkpoint) -> Reference:
     import timm
     import torch
 
-    if checkpoint.config.image_size != checkpoint.native_size:
+    if checkpoint.resized_from:
         raise CheckpointError("timm resizes positions in another way than the code that these weights come from.")
     (file,) = checkpoint.files
     # flax.linen.gelu, which that code calls, is the tanh form unless told otherwise
@@ -333,7 +333,7 @@ def _torchvision(checkpoint: Checkpoint) -> Reference:
 
     config, state = checkpoint.config, _tensors(checkpoint)
     _plain(config, "torchvision's VisionTransformer")
-    if config.image_size != checkpoint.native_size:
+    if checkpoint.resized_from:
         state = interpolate_embeddings(config.image_size, config.patch_size, state)
     model = VisionTransformer(
         image_size=config.image_size,
@@ -383,7 +383,7 @@ def _vit_pytorch(checkpoint: Checkpoint) -> Reference:
     from vit_pytorch.vit import ViT
 
     config = checkpoint.config
-    if config.image_size != checkpoint.native_size:
+    if checkpoint.resized_from:
         raise CheckpointError("vit-pytorch has no way of its own to resize positions.")
     _plain(config, "vit-pytorch's ViT", "pooling", "class_token", "patch_norms", "qkv_bias", "attention_out",
            "head_width")  # fmt: skip
