@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitcli.errors import Corrupt, HubError, NotDownloaded, NotFound, UsageError
-from vitcli.escaping import listed
+from vitcli.escaping import listed, short
 from vitcli.hub import catalog
 from vitcli.hub.client import Expected, ask, cache, command, connected, fetch, offline, page
 from vitcli.hub.guard import COMMIT, SHA1, SHA256
@@ -76,12 +76,17 @@ def resolve(model: str | os.PathLike[str]) -> tuple[str, Path, str | None]:
     Raises UsageError for a path that does not exist, NotDownloaded for weights that are not in the cache.
     """
     name = os.fspath(model)
-    path = Path(name).expanduser()
-    if path.exists():
+    try:
+        path = Path(name).expanduser()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):  # a name too long for any file, a NUL in it, nobody's home
+        there = False
+    if there:
         return name, path, None
     known = catalog.find(name)
     if known is None:
-        raise UsageError(f"{name}: no such file or folder, nor a model's name. `vit models` lists the known names.")
+        raise UsageError(f"{short(name)}: no such file or folder, nor a model's name. {catalog.hint(name)}`vit models` "
+                         "lists the known names.")  # fmt: skip
     path = locate(known.repository, known.revision)
     return name, path, path.name
 
@@ -192,10 +197,9 @@ def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected
 def _model(name: str, revision: str | None) -> catalog.Model:
     model = catalog.find(f"{name}@{revision}" if revision else name)
     if model is None:
-        near = catalog.close(name)
-        hint = f"Did you mean {near}? " if near else ""
         raise NotFound(
-            f"No model is called {name}. {hint}`vit models` lists the names; others are org/name[@revision]."
+            f"No model is called {name}. {catalog.hint(name)}`vit models` lists the names; "
+            "others are org/name[@revision]."
         )
     return model
 
