@@ -52,7 +52,7 @@ def test_an_unknown_name_of_known_tensors_is_classified_with_a_warning(oracles: 
 def test_a_known_name_gives_its_heads(oracles: Path) -> None:
     checkpoint = agrees(oracles / "named" / "narrow_heads", "timm")
     assert (checkpoint.config.heads, checkpoint.sources["heads"]) == (2, "the architecture test_vit")
-    assert not checkpoint.warnings
+    assert not any("heads" in warning for warning in checkpoint.warnings)
 
 
 def test_a_known_name_gives_its_gelu(oracles: Path) -> None:

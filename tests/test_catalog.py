@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from vitcli.config import Config
-from vitcli.hub import catalog
-from vitcli.hub.catalog import DEFAULT, MODELS, Model, close, find
+from vitcli.errors import UsageError
+from vitcli.hub import catalog, resolve
+from vitcli.hub.catalog import DEFAULT, MODELS, Model, close, find, hint
 
 EACH = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 
@@ -94,6 +95,51 @@ def test_an_unknown_repository_is_a_model_of_which_nothing_is_known() -> None:
 )  # fmt: skip
 def test_what_can_be_no_name_is_none(name: str) -> None:
     assert find(name) is None
+
+
+PASTED = {
+    "https://huggingface.co/acme/my.vit_2": "acme/my.vit_2",
+    "https://huggingface.co/acme/vit/": "acme/vit",
+    "https://hf.co/acme/vit?library=transformers#files": "acme/vit",
+    "https://huggingface.co/acme/vit/tree/main": "acme/vit",
+    "https://huggingface.co/acme/vit/tree/v2": "acme/vit@v2",
+    "https://huggingface.co/acme/vit/blob/refs%2Fpr%2F1/config.json": "acme/vit@refs/pr/1",
+    "https://huggingface.co/acme/vit/resolve/main/model.safetensors?download=true": "acme/vit",
+    "hf://acme/vit": "acme/vit",
+    "hf://acme/vit@v2/model.safetensors": "acme/vit@v2",
+    "hf-hub:acme/vit@v2": "acme/vit@v2",
+    "hf_hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_tiny_patch16_224": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "https://huggingface.co/google/vit-base-patch16-224": "vit-base-patch16-224",
+}
+
+
+@pytest.mark.parametrize("name", PASTED)
+def test_what_people_paste_is_taken_for_what_it_names(name: str) -> None:
+    model = find(name)
+    assert model is not None
+    assert model.address == PASTED[name]
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("vit_base_patch16_224", "Did you mean vit_base_patch16_224.augreg_in21k_ft_in1k or "),
+    ("vit_b_16", "torchvision.models.vit_b_16(weights='DEFAULT').state_dict()"),
+    ("deit_base_patch16_224", "Did you mean deit-base-patch16-224?"),
+    ("https://huggingface.co/acme/vit/blob/main/other.pth", "name it as org/name[@revision]"),
+    ("https://example.com/acme/vit", ""),
+])  # fmt: skip
+def test_what_is_no_single_model_leads_on(name: str, words: str) -> None:
+    assert find(name) is None
+    assert words in hint(name)
+    assert bool(hint(name)) == bool(words)
+    with pytest.raises(UsageError, match=re.escape(words or "nor a model's name")):
+        resolve(name)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "~nobody-of-that-name/vit", "\n"])
+def test_what_no_file_can_be_called_is_a_sentence(name: str) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        resolve(name)
 
 
 def test_a_slip_of_the_pen_is_recognised() -> None:

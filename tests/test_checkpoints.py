@@ -22,6 +22,7 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from vitcli import checkpoints
 from vitcli.checkpoints import Checkpoint
@@ -284,7 +285,88 @@ def test_real_labels_are_read_by_index(tmp_path: Path) -> None:
     checkpoint = checkpoints.load(saved(tmp_path, network))
     assert checkpoint.labels.names == tuple("abcdefg")
     assert checkpoint.sources["labels"] == "config.json"
-    assert not checkpoint.warnings
+    assert not any("names" in warning or "classes" in warning for warning in checkpoint.warnings)
+
+
+CATS = {0: "cat", 1: "dog", 2: "owl", 3: "elk", 4: "bee", 5: "fox", 6: "ape"}
+TABLES: dict[str, dict[str, Any]] = {
+    "label2id alone": {"label2id": {name: i for i, name in CATS.items()}},
+    "numbers as words": {"label2id": {name: str(i) for i, name in CATS.items()}},
+    "a list": {"id2label": list(CATS.values())},
+    "the wrong way round": {"id2label": {name: i for i, name in CATS.items()}},
+    "both the wrong way round": {"label2id": {str(i): name for i, name in CATS.items()}},
+    "no names but the other table": {"id2label": {i: f"LABEL_{i}" for i in CATS},
+                                     "label2id": {name: i for i, name in CATS.items()}},
+    "torchvision's table": {"class_to_idx": {name: i for i, name in CATS.items()}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_names_of_classes_are_found_in_whatever_table_they_stand(tmp_path: Path, case: str) -> None:
+    folder = saved(tmp_path, model())
+    said = json.loads((folder / "config.json").read_text())
+    for key in ("id2label", "label2id"):
+        said.pop(key)
+    (folder / "config.json").write_text(json.dumps(said | TABLES[case]))
+    checkpoint = checkpoints.load(folder)
+    assert checkpoint.labels.names == tuple(CATS.values())
+    assert checkpoint.sources["labels"] == "config.json"
+    assert not any("LABEL_" in warning or "classes" in warning for warning in checkpoint.warnings)
+
+
+@pytest.mark.parametrize(("beside", "key"), [
+    ({"class_names": list(CATS.values())}, "class_names"),
+    ({"class_to_idx": {name: i for i, name in CATS.items()}}, "class_to_idx"),
+    ({"hyper_parameters": {"lr": 1e-4, "classes": tuple(CATS.values())}}, "classes"),
+    ({"meta": {"dataset_meta": {}, "CLASSES": list(CATS.values())}}, "CLASSES"),
+])  # fmt: skip
+def test_names_that_lie_beside_the_weights_are_used(tmp_path: Path, beside: dict[str, Any], key: str) -> None:
+    torch.save({"model_state_dict": model().state_dict(), "epoch": 3} | beside, tmp_path / "a.pth")
+    checkpoint = checkpoints.load(tmp_path / "a.pth", heads=3)
+    assert checkpoint.labels.names == tuple(CATS.values())
+    assert checkpoint.sources["labels"] == f"{key} in the file of weights"
+    torch.save(model().state_dict() | {"classes": list(CATS.values()), "epoch": 3}, tmp_path / "flat.pth")
+    flat = checkpoints.load(tmp_path / "flat.pth", heads=3)
+    assert flat.labels.names == tuple(CATS.values())
+    assert "epoch is no tensor: left out" in flat.warnings
+
+
+def test_tables_of_another_length_name_nothing_and_say_so(tmp_path: Path) -> None:
+    torch.save({"model": model().state_dict(), "classes": ["cat", "dog"]}, tmp_path / "a.pth")
+    checkpoint = checkpoints.load(tmp_path / "a.pth", heads=3)
+    assert checkpoint.labels.names[0] == "class 0"
+    assert "the file of weights names 2 of 7 classes" in checkpoint.warnings
+    assert any("nothing names the classes" in warning for warning in checkpoint.warnings)
+
+
+def test_a_folder_that_does_not_say_how_pictures_are_prepared_is_warned_of(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    assert any("nothing says how pictures are prepared" in warning for warning in checkpoints.load(folder).warnings)
+    (folder / "preprocessor_config.json").write_text('{"size": 32}')
+    assert not any("nothing says" in warning for warning in checkpoints.load(folder).warnings)
+
+
+def test_nested_settings_of_a_processor_are_read_first_as_transformers_does(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    (folder / "preprocessor_config.json").write_text('{"size": 32, "resample": 1}')
+    (folder / "processor_config.json").write_text('{"processor_class": "Flat"}')
+    assert checkpoints.load(folder).preprocess.filter == "lanczos"
+    nested = {"image_processor_type": "ViTImageProcessor", "size": 32, "resample": 3, "image_mean": [0.1, 0.2, 0.3]}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+    checkpoint = checkpoints.load(folder)
+    reference = ViTImageProcessorPil.from_pretrained(folder)
+    assert (checkpoint.preprocess.filter, checkpoint.preprocess.mean) == ("bicubic", tuple(reference.image_mean))
+    assert checkpoint.sources["preprocess"] == "processor_config.json"
+
+
+def test_what_tensors_do_not_say_has_a_source(tmp_path: Path) -> None:
+    folder = saved(tmp_path, model())
+    found = checkpoints.load(folder, pooling="mean").sources
+    assert [found[what] for what in ("heads", "eps", "gelu", "pooling")] == ["config.json"] * 3 + ["--pooling"]
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit_msn", "num_attention_heads": 3}))
+    found = checkpoints.load(folder).sources
+    assert found["eps"] == "the architecture vit_msn"
+    assert found["gelu"] == found["pooling"] == "the default of transformers"
 
 
 def test_junk_among_labels_is_left_aside_with_a_warning(tmp_path: Path) -> None:
@@ -368,12 +450,13 @@ def test_timms_preprocessing_is_read_from_its_config(oracles: Path) -> None:
     assert unsaid.preprocess == FAMILIES["timm"](32)
     assert any("--preprocess deit" in warning for warning in unsaid.warnings)
     distilled = checkpoints.load(oracles / "timm" / "distilled" / "weights.pth")
-    assert (distilled.preprocess, distilled.warnings) == (FAMILIES["deit"](32), ())
+    assert distilled.preprocess == FAMILIES["deit"](32)
     chosen = checkpoints.load(oracles / "timm" / "plain" / "weights.pth", preprocess="deit")
-    assert (chosen.preprocess, chosen.warnings) == (FAMILIES["deit"](32), ())
+    assert chosen.preprocess == FAMILIES["deit"](32)
+    assert not any("prepared" in warning for warning in distilled.warnings + chosen.warnings)
     torchvision = checkpoints.load(oracles / "torchvision" / "plain" / "weights.pth")
     assert torchvision.preprocess == FAMILIES["torchvision"](32)
-    assert torchvision.warnings == ("nothing says how pictures are prepared: took that of torchvision's V1 weights",)
+    assert "nothing says how pictures are prepared: took that of torchvision's V1 weights" in torchvision.warnings
 
 
 def test_pooler_is_dropped_knowingly(tmp_path: Path) -> None:

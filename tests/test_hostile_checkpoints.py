@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import fractions
 import io
 import json
 import math
@@ -157,21 +159,40 @@ def test_a_pickle_of_something_else_is_refused_without_running_it(tmp_path: Path
     assert not ran.exists()
 
 
-def test_a_namespace_beside_the_weights_is_answered_with_safe_advice(oracles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_training_saves_beside_the_weights_is_read_as_nothing(oracles: Path, tmp_path: Path, legacy: bool) -> None:
+    state = torch.load(weights_of(oracles / "timm" / "plain"), weights_only=True)
+    kept = {"model": state, "args": argparse.Namespace(lr=0.1, out=Path("runs")), "best": np.float64(0.9),
+            "scores": [np.float32(1), np.int64(2)], "when": datetime.datetime(2020, 1, 1)}  # fmt: skip
+    torch.save(kept, tmp_path / "checkpoint.pth", _use_new_zipfile_serialization=not legacy)
+    assert checkpoints.load(tmp_path / "checkpoint.pth", heads=3).layout == "timm"
+
+
+def test_a_class_of_ones_own_beside_the_weights_is_answered_with_safe_advice(oracles: Path, tmp_path: Path) -> None:
     state = torch.load(weights_of(oracles / "timm" / "plain"), weights_only=True)
     for legacy in (False, True):
         path = tmp_path / f"checkpoint{legacy}.pth"
-        kept = {"model": state, "args": argparse.Namespace(lr=0.1)}
-        torch.save(kept, path, _use_new_zipfile_serialization=not legacy)
-        said = refused(path, "argparse.Namespace", "torch.save(model.state_dict(), ...)", kind=NotWeights)
+        torch.save({"model": state, "args": fractions.Fraction(1)}, path, _use_new_zipfile_serialization=not legacy)
+        said = refused(path, "fractions.Fraction", "torch.save(model.state_dict(), ...)", kind=NotWeights)
         assert "weights_only" not in said
+
+
+def test_no_method_of_a_class_that_is_read_as_nothing_runs(tmp_path: Path) -> None:
+    """A harmless name is no way in: what a pickle calls with it is our stand-in, whatever the arguments."""
+
+    class Sly:
+        def __reduce__(self) -> Any:
+            return (argparse.Namespace, (), {"__class__": "x"}, iter([1]))
+
+    torch.save({"model": {"a": torch.zeros(1)}, "args": Sly()}, tmp_path / "a.pth")
+    refused(tmp_path / "a.pth", "not a sound PyTorch checkpoint", kind=NotWeights)
 
 
 @pytest.mark.parametrize(("content", "words"), [
     (torch.zeros(3), "holds a tensor"),
     ([torch.zeros(3)], "holds a list"),
     ({"epoch": 3}, "'epoch' is not a tensor (int)"),
-    ({"model": {"a": torch.zeros(2), "step": 4}}, "'step' is not a tensor"),
+    ({"model": {"a": torch.zeros(2), "step": [4]}}, "'step' is not a tensor"),
     ({}, "holds no tensors"),
     ({7: torch.zeros(2)}, "7"),
     ({"a": torch.zeros(1).expand(10**10)}, "claims shape [10000000000]"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -164,6 +165,20 @@ def test_a_repository_without_preprocessing_is_complete_and_is_not_asked_about_a
     here.requests.clear()
     assert tuple(files(download(here, "acme/timm"))) == ("config.json", "model.safetensors")
     assert here.requests == []
+
+
+def test_a_cache_from_before_a_file_was_asked_for_is_complete(here: Hub) -> None:
+    here.add("acme/tiny", FILES)
+    path = Path(download(here, "acme/tiny")["path"])
+    shutil.rmtree(path.parent.parent / ".no_exist")
+    here.requests.clear()
+    assert tuple(files(download(here, "acme/tiny"))) == NEEDED
+    assert here.requests == []
+
+
+def test_nested_settings_of_a_processor_are_fetched_too(here: Hub) -> None:
+    here.add("acme/nested", FILES | {"processor_config.json": b'{"image_processor": {"size": 224}}'})
+    assert "processor_config.json" in files(download(here, "acme/nested"))
 
 
 def test_what_another_program_left_half_there_is_completed(here: Hub) -> None:

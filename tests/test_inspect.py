@@ -77,6 +77,7 @@ def test_every_layout_is_told(vit: Vit, oracles: Path, case: str, layout: str, d
     found = lines(vit("inspect", weights_of(oracles / case)))
     assert found["layout"] == layout
     assert details in found["details"]
+    assert f"the default of {layout} (" in found["told by"]
     assert found["labels"].startswith("11: class 0, class 1, class 2, ... (")
 
 
@@ -164,8 +165,9 @@ def test_options_show_what_they_would_change(vit: Vit, tiny: Path, tmp_path: Pat
     found = record(vit, tiny, "--image-size", 64, "--heads", 4, "--preprocess", "timm", "--labels", names)
     assert (found["config"]["image_size"], found["config"]["heads"], found["labels"][3]) == (64, 4, "kind 3")
     assert found["preprocess"]["filter"] == "bicubic"
-    assert found["sources"] | {"pooling": ""} == {
-        "labels": "--labels", "preprocess": "--preprocess timm", "heads": "--heads", "pooling": "",
+    assert found["sources"] == {
+        "labels": "--labels", "preprocess": "--preprocess timm", "heads": "--heads", "eps": "config.json",
+        "gelu": "config.json", "pooling": "the default of transformers",
     }  # fmt: skip
 
 

@@ -83,8 +83,9 @@ def test_pooling_and_heads_can_be_given_by_hand(oracles: Path, tmp_path: Path) -
         folder.mkdir()
         for name in ("model.pt", "expected.npz"):
             (folder / name).write_bytes((oracles / "vit-pytorch" / case / name).read_bytes())
-        (warning,) = agrees(folder, "vit-pytorch", **options).warnings
-        assert "how pictures are prepared" in warning
+        prepared, named = agrees(folder, "vit-pytorch", **options).warnings
+        assert "how pictures are prepared" in prepared
+        assert "nothing names the classes" in named
 
 
 @pytest.mark.parametrize("case", VIT_JAX)

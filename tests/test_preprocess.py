@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -56,6 +57,34 @@ def test_equals_transformers(name: str, width: int, height: int) -> None:
     np.testing.assert_array_equal(resized, pixels.transpose(1, 2, 0))
     expected = reference(picture, return_tensors="np")["pixel_values"]
     np.testing.assert_allclose(ours.normalised(resized[None]), expected, rtol=1e-6, atol=1e-6)
+
+
+SAID: list[dict[str, Any]] = [
+    {}, {"size": 64, "crop_size": 48}, {"size": {"height": 64, "width": 64}, "crop_size": 48},
+    {"size": {"shortest_edge": 64}, "do_center_crop": True, "crop_size": 48},
+]  # fmt: skip
+MODULES = {"ChineseCLIP": "chinese_clip", "MobileNetV1": "mobilenet_v1"}
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("name", processors.PROCESSORS)
+def test_each_processor_fills_in_what_transformers_would(name: str, said: dict[str, Any]) -> None:
+    folder = MODULES.get(name, name.lower())
+    module = importlib.import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
+    picture = noise(90, 70)
+    try:
+        reference = getattr(module, f"{name}ImageProcessorPil").from_dict(said)
+        expected = reference(picture, return_tensors="np")["pixel_values"]
+    except (ValueError, AttributeError):  # a size that this processor does not take
+        return
+    config = {"image_processor_type": f"{name}ImageProcessorFast"} | said
+    twice = name == "ConvNext" and "do_center_crop" in said  # its own crop, and another
+    if expected.shape[2] != expected.shape[3] or twice:
+        with pytest.raises(CheckpointError, match="Choose with --preprocess"):
+            processors.from_transformers(config)
+        return
+    ours = processors.from_transformers(config)
+    np.testing.assert_allclose(ours.normalised(ours.resized(picture)[None]), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_default_model_normalises_to_the_bit() -> None:

@@ -26,6 +26,30 @@ Rows: TypeAlias = dict[int, tuple[str, str | None]]  # index -> name and WordNet
 LARGEST_FILE = 16 * 2**20  # bytes: the names of ImageNet-21k take one or two
 
 
+# What people call their classes in a config.json, or beside the weights of a .pth: by index, and by name.
+BY_INDEX = ("id2label", "idx_to_class", "idx2class", "idx2label", "index_to_class", "label_names", "class_names",
+            "classes", "labels", "names", "categories", "CLASSES")  # fmt: skip
+BY_NAME = ("label2id", "class_to_idx", "class2idx", "label2idx", "class_to_index")
+
+
+def names_under(key: str, found: Any) -> dict[int, str]:
+    """Index -> name, of a table or list that stands under `key`, which may have been written the wrong way round.
+
+    Nothing of it is trusted: what is neither index nor name is left out, and long names are cut. Else empty.
+    """
+    if isinstance(found, list | tuple):
+        found = dict(enumerate(found))
+    if not isinstance(found, Mapping):
+        return {}
+    swapped = {value: name for name, value in found.items() if isinstance(value, str | int)}
+    for table in (swapped, found) if key in BY_NAME else (found, swapped):
+        names = {int(index): str(name)[:500] for index, name in table.items()
+                 if re.fullmatch(r"\d{1,7}", str(index), re.ASCII) and isinstance(name, str | int | float)}  # fmt: skip
+        if names:
+            return names
+    return {}
+
+
 @cache
 def _imagenet1k() -> tuple[tuple[str, str, str], ...]:
     """(wnid, WordNet names, one simple name) of each ImageNet-1k class, by index."""

@@ -23,7 +23,7 @@ from vitcli.network import hardware
 from vitcli.network.backend import Backend, Engine, Logits, Pixels
 from vitcli.pictures import images
 from vitcli.sources import Input
-from vitcli.verify import Reference
+from vitcli.verify.references import in_transformers
 
 STAGES = ("decode", "preprocess", "forward", "end to end")
 SQUARE = 2048  # rows and columns of the matrices whose product is tried for the ceiling
@@ -166,7 +166,7 @@ def peers(
     remarks: list[str],
 ) -> Iterator[Contender]:
     """The forward pass of other engines, on pixels normalised beforehand."""
-    model = Reference(checkpoint).model
+    model = in_transformers(checkpoint)
     normalised = checkpoint.preprocess.normalised(batch)
     for name in settings.against:
         for dtype in dtypes:

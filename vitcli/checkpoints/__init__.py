@@ -2,6 +2,7 @@
 
     load(path)   everything, float32, ready for a network
     peek(path)   the same record from headers alone; tensors are read one by one when asked for
+    stored(path) the tensors as the library they come from names them, to compare with it
 
 `files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
 `arrange.py` applies it, `settings.py` reads the JSON files beside the weights, `architectures.py` is the table of the
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
@@ -19,7 +21,7 @@ from typing import Literal, TypedDict, Unpack
 import numpy as np
 
 from vitcli.checkpoints import files
-from vitcli.checkpoints.arrange import arrange
+from vitcli.checkpoints.arrange import arrange, as_named
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
 from vitcli.checkpoints.settings import Settings, default_of, scored
@@ -32,7 +34,7 @@ from vitcli.hub.repository import SETTINGS, WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
 
-__all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized"]
+__all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized", "stored"]
 
 IMAGENET_21K = (21841, 21843)
 
@@ -44,9 +46,11 @@ class Checkpoint:
     """Weights and all that belongs to them.
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
-    `sources` says where "labels", "preprocess" and "heads" come from; `dropped` names tensors that inference does not
-    need; `warnings` are sentences for whoever chose the checkpoint; `opened` are the files, in the order of `files`.
-    Whatever is read of them later is what they held when they were opened, or CheckpointError is raised.
+    `sources` says where "labels", "preprocess", "heads", "eps", "gelu" and "pooling" come from; `resized_from` is the
+    size in pixels of the pictures that the stored positions are for, None where they are used as they are; `dropped`
+    names tensors that inference does not need; `warnings` are sentences for whoever chose the checkpoint; `opened` are
+    the files, in the order of `files`. Whatever is read of them later is what they held when they were opened, or
+    CheckpointError is raised.
     """
 
     path: Path
@@ -60,6 +64,7 @@ class Checkpoint:
     warnings: tuple[str, ...]
     sources: Mapping[str, str]
     dropped: tuple[str, ...]
+    resized_from: int | None = None
     opened: tuple[Source, ...] = ()
 
     @property
@@ -126,16 +131,13 @@ def _opened(
     labels: Labels | None = None,
     pooling: Literal["cls", "mean"] | None = None,
 ) -> Checkpoint:
-    chosen = _weights_of(path)
-    if chosen.suffix == ".json":
-        contents, weights = files.read_index(chosen)
-    else:
-        contents, weights = files.read(chosen), (chosen,)
+    chosen, contents, weights = _read(path)
     if whole:
         for source in contents.sources:
             source.read_ahead()
     settings = Settings.beside(chosen.parent, heads, pooling)
     settings.warnings.extend(contents.remarks)
+    settings.names = contents.names
     found = arrange(chosen, contents.tensors, settings)
     config, change = found.config, None
     if image_size is not None and image_size != config.image_size:
@@ -170,10 +172,31 @@ def _opened(
         labels=scored(named, settings.activation(config.classes)),
         dtype=found.dtype,
         warnings=tuple(dict.fromkeys(settings.warnings)),
-        sources={"labels": labels_from, "preprocess": preprocess_from, "heads": found.heads_from},
+        sources={"labels": labels_from, "preprocess": preprocess_from, **found.sources},
         dropped=found.dropped,
+        resized_from=found.config.image_size if change else None,
         opened=contents.sources,
     )
+
+
+def stored(path: Path) -> dict[str, Array]:
+    """The tensors of a checkpoint as the library it comes from names and shapes them, as far as inference needs them.
+
+    Only what stands before every name is taken off, and a lone linear head has the library's name; no rule of the
+    layout is applied, so that the library's own loader can say whether the rules are right. Raises as `load` does.
+    """
+    chosen, contents, _ = _read(path)
+    layout, named, _ = as_named(chosen, contents.tensors, Settings.beside(chosen.parent))
+    return {name: tensor.read() for name, tensor in named.items()
+            if not any(fnmatchcase(name, pattern) for pattern in layout.dropped)}  # fmt: skip
+
+
+def _read(path: Path) -> tuple[Path, files.Contents, tuple[Path, ...]]:
+    """What a path means: the file of weights or the index of its shards, the tensors, the files they are in."""
+    chosen = _weights_of(path)
+    if chosen.suffix == ".json":
+        return chosen, *files.read_index(chosen)
+    return chosen, files.read(chosen), (chosen,)
 
 
 def _weights_of(path: Path) -> Path:
@@ -234,6 +257,7 @@ def _labels(settings: Settings, classes: int, given: Labels | None) -> tuple[Lab
         return Labels.imagenet1k(), "ImageNet-1k, because there are 1000 classes"
     if classes in IMAGENET_21K:
         return Labels.unnamed(classes), "ImageNet-21k by their number; names are not built in, give them with --labels"
+    settings.warnings.append("nothing names the classes: they are called class 0, class 1, ... (--labels names them)")
     return Labels.unnamed(classes), "unnamed"
 
 

@@ -87,7 +87,7 @@ class Arranged:
     config: Config
     parts: Mapping[str, Part]
     dtype: str
-    heads_from: str
+    sources: Mapping[str, str]  # where what tensors do not say was found: "heads", "eps", "gelu", "pooling"
     dropped: tuple[str, ...]
 
 
@@ -105,9 +105,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         what, (height, width) = rectangle
         raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
                               "are built here.")  # fmt: skip
-    unread = {name for name in stored if ASIDE.fullmatch(name)}
-    layout, named = recognise(path, {name: tensor for name, tensor in stored.items() if name not in unread}, settings)
-    named = with_usual_head(path, layout, named, settings)
+    layout, named, unread = as_named(path, stored, settings)
     patch, channels = patch_of(path, layout, named, settings)
     lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
     parts: dict[str, Part] = {}
@@ -168,7 +166,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         refuse(path, layout, settings, {"missing": missing})
     refuse(path, layout, settings, {"misshapen": [f"{parts[ours].source} {list(parts[ours].stored.shape)}"
                                                   for ours in essential if len(parts[ours].shape) != 2]})  # fmt: skip
-    config, heads_from = config_of(path, layout, parts, named, settings, patch, channels)
+    config, sources = config_of(path, layout, parts, named, settings, patch, channels)
     expected = config.tensors()
     problems = {
         "missing": [theirs(layout, ours, named) for ours in expected if ours not in parts],
@@ -184,7 +182,19 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     for ours, shape in expected.items():
         stored_as[parts[ours].stored.dtype] += math.prod(shape)
     ordered = {ours: parts[ours] for ours in expected}
-    return Arranged(layout, config, ordered, stored_as.most_common(1)[0][0], heads_from, tuple(dropped))
+    return Arranged(layout, config, ordered, stored_as.most_common(1)[0][0], sources, tuple(dropped))
+
+
+def as_named(
+    path: Path, stored: Mapping[str, Stored], settings: Settings
+) -> tuple[Layout, dict[str, Stored], frozenset[str]]:
+    """The layout, the tensors as its library names them, and what was put aside. No rule of the layout is applied.
+
+    Raises LayoutError when no layout fits, or the head is not one linear layer.
+    """
+    unread = frozenset(name for name in stored if ASIDE.fullmatch(name))
+    layout, named = recognise(path, {name: tensor for name, tensor in stored.items() if name not in unread}, settings)
+    return layout, with_usual_head(path, layout, named, settings), unread
 
 
 def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> tuple[Layout, dict[str, Stored]]:
@@ -289,8 +299,8 @@ def config_of(
     settings: Settings,
     patch: int,
     channels: int,
-) -> tuple[Config, str]:
-    """The Config that shapes imply, and where the number of heads comes from."""
+) -> tuple[Config, dict[str, str]]:
+    """The Config that shapes imply, and where what they do not say comes from."""
     if channels != 3:
         raise CheckpointError(f"{path}: takes pictures of {channels} channels; only 3 (RGB) are classified here.")
     rows, width = parts["positions"].shape
@@ -315,6 +325,9 @@ def config_of(
         heads, heads_from = 1, "the tensors"  # nothing to project: one head of full width
     else:
         heads, heads_from = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
+    sources = {"heads": heads_from} | {what: settings.source(what, layout.name) for what in ("eps", "gelu", "pooling")}
+    if sources["pooling"].startswith("the default") and (pooled_norm or not class_token):
+        sources["pooling"] = "the tensors"
     pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
     if (said := settings.pooling) is not None:
         mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
@@ -349,7 +362,7 @@ def config_of(
         pooled_norm=pooled_norm,
     )
     _compare(settings, config)
-    return config, heads_from
+    return config, sources
 
 
 def heads_of(

@@ -156,8 +156,12 @@ def hub_name(ours: str, named: str) -> str:
     spellings = [name for rule in HUB.rules for name in rule.spellings(ours)]
     if ours.startswith("head.") and named.endswith("WithTeacher"):
         spellings = [name for name in spellings if name.startswith("cls_classifier")]
-    prefix = "deit." if named.startswith("DeiT") else "vit."
-    return spellings[0] if "classifier" in spellings[0] else prefix + spellings[0]
+    return spellings[0] if "classifier" in spellings[0] else prefix(named) + spellings[0]
+
+
+def prefix(named: str) -> str:
+    """What stands before the names of all tensors but the head's in a file for the class `named`."""
+    return "deit." if named.startswith("DeiT") else "vit."
 
 
 def _block(ours: str) -> str:

@@ -12,7 +12,7 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -27,6 +27,7 @@ from vitcli.errors import CheckpointError, NotWeights
 from vitcli.escaping import first_line, listed, short
 from vitcli.hub.repository import weight_map
 from vitcli.impostors import impostor
+from vitcli.labels import BY_INDEX, BY_NAME, names_under
 
 if TYPE_CHECKING:
     import zipfile  # imported where archives are read: most checkpoints are none
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # No published ViT comes near: the header of ViT-B/16 is 23 kB, its index of shards as much.
 MAX_HEADER = 16 * 2**20
 MAX_TENSORS = 100_000
+MAX_FIELDS = 1000  # of a dictionary that is searched for names of classes
 # Compressed weights shrink by a tenth; a file that grows a hundredfold is a trap, unless what it grows to is small.
 MAX_INFLATION, HARMLESS = 100, 64 * 2**20
 # What torch.save writes beside the numbers: 100 kB for ViT-B/16 with its optimizer. Read at a million steps a second.
@@ -71,11 +73,15 @@ Tensors: TypeAlias = Mapping[str, Stored]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What files of weights hold: tensors, remarks for whoever chose them, and the files, which are open."""
+    """What files of weights hold: tensors, remarks for whoever chose them, and the files, which are open.
+
+    `names` are tables of classes that lie beside the weights, by what they are called.
+    """
 
     tensors: Tensors
     remarks: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    names: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path) -> Contents:
@@ -375,11 +381,14 @@ WRAPPERS = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "mo
 
 
 def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Contents:
-    path, remarks = source.path, []
+    path = source.path
+    remarks: list[str] = []
+    names: dict[str, Any] = {}
     for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
         if not isinstance(loaded, pickles.Table):
             break
         named = loaded.named()
+        names |= _tables_of_names(named)
         inside = [key for key in WRAPPERS if isinstance(named.get(key), pickles.Table) and named[key]]
         if not inside and not any(isinstance(value, pickles.Tensor) for value in named.values()):
             # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
@@ -400,7 +409,17 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
         raise NotWeights(f"{path}: {len(loaded):,} entries are not a checkpoint.")
     tensors: dict[str, Stored] = {}
     claimed = 0
+    beside = any(isinstance(value, pickles.Tensor) for _, value in loaded)
     for name, value in loaded:
+        if isinstance(name, str) and name in names:
+            continue
+        if (
+            isinstance(name, str | int)
+            and isinstance(value, bool | int | float | str | pickles.Nothing | None)
+            and beside
+        ):
+            remarks.append(f"{short(str(name))} is no tensor: left out")
+            continue
         if isinstance(name, str) and "_packed_params" in name:
             raise NotWeights(f"{path}: quantised weights (torch.ao.quantization), which are not read here. Save the "
                              "state dict of the network before it was quantised.")  # fmt: skip
@@ -415,7 +434,21 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
         # one number can be seen as many: allowed (some do it to a vector of equal scales), up to a point
         if claimed > HARMLESS and claimed > MAX_SHARING * source.size:
             raise NotWeights(f"{path}: {short(name)} claims shape {list(value.shape)}, more than the file holds.")
-    return Contents(tensors, tuple(remarks), (source,))
+    return Contents(tensors, tuple(remarks), (source,), names)
+
+
+def _tables_of_names(loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of classes in a dictionary, and in the small ones beside the weights, such as `hyper_parameters`."""
+    small = (v.named() for v in loaded.values() if isinstance(v, pickles.Table) and len(v) < MAX_FIELDS)
+    return {key: plain(place[key]) for place in reversed([loaded, *small]) for key in (*BY_INDEX, *BY_NAME)
+            if key in place and names_under(key, plain(place[key]))}  # fmt: skip
+
+
+def plain(table: Any) -> Any:
+    """A table with the keys that names of classes can have, as a dictionary; anything else as it is."""
+    if not isinstance(table, pickles.Table):
+        return table
+    return {key: value for key, value in table if type(key) in (str, int)}
 
 
 def _from_torch(source: Source, name: str, tensor: pickles.Tensor, locate: Locate, order: Order) -> Stored:

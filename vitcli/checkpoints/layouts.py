@@ -178,6 +178,7 @@ LAYOUTS: tuple[Layout, ...] = (
         dropped=("pooler.dense.*", "embeddings.mask_token"),
         eps=1e-12,
         preprocess_distilled="hf-deit",
+        preprocess_doubt="took mean and std .5, as Google's ViTs have (--preprocess hf-deit for ImageNet's)",
     ),
     Layout(
         "timm",

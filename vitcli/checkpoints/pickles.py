@@ -32,6 +32,10 @@ class Table(list[tuple[Any, Any]]):
         return {key: value for key, value in self if type(key) is str}
 
 
+class Nothing:
+    """Stands for an object of a class that is known to be harmless; none of it is kept."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Global:
     """A function or class, by its name only."""
@@ -230,9 +234,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "torch.device": lambda *_: None,
     "torch.serialization._get_layout": lambda *_: None,
     "_codecs.encode": lambda text, *_: text,
+    # what training scripts leave beside the weights
+    **{name: lambda *_: Nothing() for name in (
+        "argparse.Namespace", "types.SimpleNamespace", "numpy.dtype", "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray.scalar", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath",
+        "datetime.datetime",
+    )},
     "builtins.set": lambda items=(), *_: items,
     "__builtin__.set": lambda items=(), *_: items,
-}
+}  # fmt: skip
 
 # Tensors that hold no plain numbers, or none at all.
 NOT_PLAIN = frozenset(

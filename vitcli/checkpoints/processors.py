@@ -9,38 +9,62 @@ from typing import Any, Literal, cast
 from vitcli.errors import CheckpointError
 from vitcli.pictures.preprocess import FILTERS, HALF, IMAGENET_MEAN, IMAGENET_STD, Filter, Preprocess
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
 # Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
 LARGEST_SIDE = 4096
 
 # What a pixel may become, and the least that tells black from white: networks see a few units of either sign.
 LARGEST_NUMBER, LEAST_CONTRAST = 1e4, 1e-4
 
-# Defaults of the image processors whose checkpoints we load, as transformers 5 has them; `squash` is what a bare
-# number means as `size`: both sides, or the shortest.
-_PROCESSORS: dict[str, dict[str, Any]] = {
-    name: dict(crop_size=224, do_resize=True, do_rescale=True, rescale_factor=1 / 255, do_normalize=True) | own
-    for name, own in {
-        "ViT": dict(size=224, squash=True, resample=2, do_center_crop=False, image_mean=HALF, image_std=HALF),
-        "DeiT": dict(size=256, squash=True, resample=3, do_center_crop=True, image_mean=HALF, image_std=HALF),
-    }.items()
+# Image processors of transformers 5 that resize, crop, rescale and normalise as its base class does, with what each
+# takes for a field that the file leaves out; `squash` is what a bare number means as `size`: both sides, or the
+# shortest. People fine-tune a ViT with the processor of another model, so it is the processor's row that counts.
+PROCESSORS: dict[str, dict[str, Any]] = {
+    name: dict(size=224, squash=True, crop_size=224, do_center_crop=False, do_resize=True, do_rescale=True,
+               rescale_factor=1 / 255, do_normalize=True, image_mean=mean, image_std=std, resample=resample) | own
+    for name, resample, mean, std, own in (
+        ("ViT",         2, HALF,          HALF,         {}),
+        ("DeiT",        3, HALF,          HALF,         dict(size=256, do_center_crop=True)),
+        ("Beit",        3, HALF,          HALF,         {}),
+        ("Bit",         3, CLIP_MEAN,     CLIP_STD,     dict(squash=False, do_center_crop=True)),
+        ("CLIP",        3, CLIP_MEAN,     CLIP_STD,     dict(squash=False, do_center_crop=True)),
+        ("ChineseCLIP", 3, CLIP_MEAN,     CLIP_STD,     dict(squash=False, do_center_crop=True)),
+        ("Siglip",      3, HALF,          HALF,         dict(size={"height": 224, "width": 224}, squash=False)),
+        ("ConvNext",    3, HALF,          HALF,         dict(size=384, squash=False, crop_pct=224 / 256)),
+        ("Pvt",         3, IMAGENET_MEAN, IMAGENET_STD, {}),
+        ("MobileNetV1", 2, HALF,          HALF,         dict(size=256, squash=False, do_center_crop=True)),
+    )
+}  # fmt: skip
+
+# The processor of a model whose file names none, by `model_type`; for all others ViT's.
+KINDS = {
+    "deit": "DeiT",
+    "beit": "Beit",
+    "data2vec-vision": "Beit",
+    "clip": "CLIP",
+    "dinov2": "Bit",
+    "dinov2_with_registers": "Bit",
+    "siglip": "Siglip",
 }
 
 
 def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Preprocess:
     """What the `preprocessor_config.json` of a transformers checkpoint says, given as a dict.
 
-    Missing fields are the defaults of the image processor that the file names; when it names none, of `kind`
-    ("ViT" or "DeiT"). Raises CheckpointError for invalid or unsupported settings.
+    Missing fields are the defaults of the image processor that the file names; when it names none, of `kind`, one of
+    those above. Raises CheckpointError for invalid or unsupported settings.
     """
     named = config.get("image_processor_type") or config.get("feature_extractor_type") or kind
     name = str(named).removesuffix("Fast").removesuffix("Pil")
     name = name.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
-    if name not in _PROCESSORS:
+    if name not in PROCESSORS:
         raise CheckpointError(
-            f"The preprocessing settings are for {str(named)[:60]!r}, not for a ViT. Choose with --preprocess."
+            f"The preprocessing settings are for {str(named)[:60]!r}, which does more to a picture than is known here. "
+            "Choose with --preprocess."
         )
     # transformers takes null for "not given"
-    settings = _PROCESSORS[name] | {key: value for key, value in config.items() if value is not None}
+    settings = PROCESSORS[name] | {key: value for key, value in config.items() if value is not None}
     if not settings["do_resize"]:
         raise CheckpointError(
             "The preprocessing settings switch resizing off (do_resize), so pictures of other sizes cannot be "
@@ -49,6 +73,8 @@ def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Prepro
     number = settings["resample"]
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(FILTERS):
         raise CheckpointError(f"The preprocessing settings ask for resample {number!r:.40}, not a filter.")
+    if name == "ConvNext":
+        settings |= _convnext(settings)
     fit, resize = _side(settings["size"], "size", squash=settings["squash"])
     size = _side(settings["crop_size"], "crop_size")[1] if settings["do_center_crop"] else resize
     if fit == "shortest" and not settings["do_center_crop"]:
@@ -70,6 +96,22 @@ def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Prepro
     # crop_rounding is a word of `vit convert`'s; transformers always rounds down
     rounding: Literal["down", "even"] = "even" if config.get("crop_rounding") == "even" else "down"
     return _sound(Preprocess(size, resize, fit, FILTERS[number], _three(mean), _three(std), rounding))
+
+
+def _convnext(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """ConvNext's own rule: below 384 pixels a crop out of size / crop_pct, from there on both sides squashed."""
+    (fit, edge), (percent,) = (
+        _side(settings["size"], "size", squash=False),
+        _values(settings["crop_pct"], "crop_pct")[:1],
+    )
+    if fit == "squash" or settings["do_center_crop"]:
+        raise CheckpointError("The preprocessing settings give ConvNext's processor a size or a crop that it does not "
+                              "know. Choose with --preprocess.")  # fmt: skip
+    if edge >= 384:
+        return {"size": {"height": edge, "width": edge}}
+    if not edge / LARGEST_SIDE <= percent <= edge:
+        raise CheckpointError(f"The preprocessing settings ask for crop_pct {percent:g}, which is out of range.")
+    return {"size": {"shortest_edge": int(edge / percent)}, "do_center_crop": True, "crop_size": edge}
 
 
 def from_timm(config: Mapping[str, Any]) -> Preprocess:

@@ -18,7 +18,7 @@ from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORM
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.escaping import short
-from vitcli.labels import Activation, Labels
+from vitcli.labels import BY_INDEX, BY_NAME, Activation, Labels, names_under
 from vitcli.pictures.preprocess import FAMILIES, Preprocess
 
 MAX_JSON = 16 * 2**20  # bytes: ImageNet-21k's labels take one or two
@@ -42,6 +42,13 @@ POOLINGS: dict[str, Literal["cls", "mean"]] = {
     "gap": "mean",
 }
 
+# What config.json calls them: transformers' name first, then timm's.
+NAMES = {
+    "eps": ("layer_norm_eps", "norm_eps"),
+    "gelu": ("hidden_act", "act_layer"),
+    "pooling": ("global_pool", "pooling", "pool"),
+}
+
 
 @dataclass(slots=True)
 class Settings:
@@ -53,16 +60,25 @@ class Settings:
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] | None = None
+    processor_file: str = "preprocessor_config.json"
+    names: Mapping[str, Any] = field(default_factory=dict)  # of classes, as they lie beside the weights in their file
     given_heads: int | None = None
     given_pooling: Literal["cls", "mean"] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def beside(cls, folder: Path, heads: int | None = None, pooling: Literal["cls", "mean"] | None = None) -> Settings:
-        """The `config.json` and `preprocessor_config.json` of a folder, as far as they are there and readable."""
+        """The `config.json` and the processor's settings of a folder, as far as they are there and readable.
+
+        transformers 5 prefers what `processor_config.json` holds as `image_processor` to `preprocessor_config.json`.
+        """
         settings = cls(folder, given_heads=heads, given_pooling=pooling)
         settings.config = settings._read(folder / "config.json") or {}
-        settings.processor = settings._read(folder / "preprocessor_config.json")
+        nested = (settings._read(folder / "processor_config.json") or {}).get("image_processor")
+        if isinstance(nested, dict):
+            settings.processor, settings.processor_file = nested, "processor_config.json"
+        else:
+            settings.processor = settings._read(folder / settings.processor_file)
         return settings
 
     def _read(self, path: Path) -> Mapping[str, Any] | None:
@@ -177,6 +193,16 @@ class Settings:
                 )
         return None
 
+    def source(self, what: str, family: str) -> str:
+        """Where one of NAMES was found, by the order in which they are believed: the user, a file, a name, a family."""
+        if what == "pooling" and self.given_pooling is not None:
+            return "--pooling"
+        if self.first(*NAMES[what], sound=lambda v: v != "", expected="value") is not None:
+            return "config.json"
+        if getattr(self.architecture, what) is not None:
+            return f"the architecture {short(self.named()[0])}"
+        return default_of(family)
+
     def count(self, *names: str, most: int) -> int | None:
         """A whole number from 1 to `most`."""
         found = self.first(*names, sound=lambda v: type(v) is int and 1 <= v <= most, expected=f"number up to {most}")
@@ -186,17 +212,14 @@ class Settings:
     def eps(self) -> float | None:
         """LayerNorm's epsilon."""
         found = self.first(
-            "layer_norm_eps",
-            "norm_eps",
-            sound=lambda v: type(v) in (int, float) and 1e-30 <= v <= 0.1,
-            expected="epsilon",
+            *NAMES["eps"], sound=lambda v: type(v) in (int, float) and 1e-30 <= v <= 0.1, expected="epsilon"
         )
         return self.architecture.eps if found is None else float(found)
 
     @property
     def gelu(self) -> Gelu | None:
         """The kind of GELU. Raises CheckpointError for another activation: the network would be another."""
-        name = self.first("hidden_act", "act_layer", sound=lambda v: isinstance(v, str), expected="name")
+        name = self.first(*NAMES["gelu"], sound=lambda v: isinstance(v, str), expected="name")
         if name is not None and name not in GELUS:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here "
@@ -210,7 +233,7 @@ class Settings:
         if self.given_pooling is not None:
             return self.given_pooling
         # an empty string is what timm writes for a model that does not pool
-        name = self.first("global_pool", "pooling", "pool", sound=lambda v: isinstance(v, str), expected="name")
+        name = self.first(*NAMES["pooling"], sound=lambda v: isinstance(v, str), expected="name")
         name = self.architecture.pooling if name is None else name
         if name and name not in POOLINGS:
             raise CheckpointError(
@@ -220,26 +243,35 @@ class Settings:
         return POOLINGS[name] if name else None
 
     def labels(self, classes: int) -> tuple[Labels | None, str]:
-        """The names of `classes` classes and how they are scored; None when the file does not name them."""
-        given = self.config.get("id2label")
-        names: dict[int, str] = {}
-        if isinstance(given, dict):
-            for key, value in given.items():
-                # int keys only; a value that is not a name is left out, and a long one is cut
-                if key.isdecimal() and len(key) < 8 and int(key) < classes and isinstance(value, str | int | float):
-                    names[int(key)] = str(value)[:500]
-            if len(given) != classes or len(names) != classes:
-                self.warnings.append(f"config.json names {len(names)} of {classes} classes")
-        elif isinstance(given := self._timm_names(), list) and len(given) == classes:
-            names = {i: str(name)[:500] for i, name in enumerate(given) if isinstance(name, str)}
-            imagenet = Labels.imagenet1k()
-            if tuple(names.values()) == imagenet.wnids:
-                return imagenet, "config.json"
-        if not names:
+        """The names of `classes` classes, and where they were found; None when nothing names them."""
+        if classes == 1000 and self._timm_names() == list((imagenet := Labels.imagenet1k()).wnids):
+            return imagenet, "config.json"
+        numbered: tuple[Labels, str] | None = None
+        odd = ""
+        for source, key, found in self._tables():
+            names = {index: name for index, name in names_under(key, found).items() if index < classes}
+            whole = len(names) == len(found) == classes
+            if not whole and not numbered:
+                odd = odd or f"{source} names {len(names)} of {classes} classes"
+            if not names or (key != "id2label" and not whole):  # a list of another length may be of something else
+                continue
+            labels = Labels.of(names, classes), source if source == "config.json" else f"{key} in {source}"
+            if any(name != f"LABEL_{i}" for i, name in names.items()):
+                self.warnings.extend([odd] if odd and not whole else [])
+                return labels
+            numbered = numbered or labels  # what transformers writes when it was given no names
+        self.warnings.extend([odd] if odd else [])
+        if numbered is None:
             return None, ""
-        if all(name == f"LABEL_{i}" for i, name in names.items()):
-            self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
-        return Labels.of(names, classes), "config.json"
+        self.warnings.append("the classes are called LABEL_0, LABEL_1, ...: give their names with --labels")
+        return numbered
+
+    def _tables(self) -> Iterator[tuple[str, str, Any]]:
+        """Where names of classes may stand: the file, what they are called in it, and what it holds."""
+        config = {**self.timm, **self.config, "label_names": self._timm_names()}
+        yield from (("config.json", key, config[key]) for key in (*BY_INDEX, *BY_NAME)
+                    if isinstance(config.get(key), dict | list))  # fmt: skip
+        yield from (("the file of weights", key, found) for key, found in self.names.items())
 
     def _timm_names(self) -> Any:
         """The `label_names` of timm, by their `label_descriptions` where there are any."""
@@ -263,7 +295,7 @@ class Settings:
     ) -> tuple[Preprocess, str]:
         """What to do to pictures before a network of `size` pixels, and where that comes from.
 
-        Chosen by the user, else from preprocessor_config.json, else timm's config.json, else the family's. A file that
+        Chosen by the user, else from the processor's settings, else timm's config.json, else the family's. A file that
         speaks of another size is worth a warning, unless the network itself was `resized`.
         """
         if isinstance(chosen, Preprocess):
@@ -272,8 +304,8 @@ class Settings:
             if chosen not in FAMILIES:
                 raise CheckpointError(f"No preprocessing is called {chosen!r}. Choose one of {', '.join(FAMILIES)}.")
             return FAMILIES[chosen](size), f"--preprocess {chosen}"
-        kind = "DeiT" if self.config.get("model_type") == "deit" else "ViT"
-        read, file = None, "preprocessor_config.json"
+        kind = processors.KINDS.get(str(self.config.get("model_type")), "ViT")
+        read, file = None, self.processor_file
         try:
             if self.processor is not None:
                 read = processors.from_transformers(self.processor, kind=kind)

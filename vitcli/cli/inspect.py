@@ -130,6 +130,7 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
         ("layout", found["layout"]),
         ("architecture", shape),
         ("details", details(checkpoint)),
+        ("told by", told_by(found["sources"])),
         ("preprocessing", f"{checkpoint.preprocess.describe()} ({sources['preprocess']})"),
         ("labels", labels),
         ("scores", {"none": "the logits (regression)"}.get(found["activation"], found["activation"])),
@@ -150,6 +151,14 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
 def three(value: float) -> str:
     """Three digits, or more where they stand before the point: 0.0838, 5.72, 86.6, 1013."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def told_by(sources: dict[str, str]) -> str:
+    """Where each detail that tensors do not say was found: "config.json (eps, gelu), the default of timm (pooling)"."""
+    whose: dict[str, list[str]] = {}
+    for what in ("eps", "gelu", "pooling"):
+        whose.setdefault(sources[what], []).append({"gelu": "GELU"}.get(what, what))
+    return ", ".join(f"{source} ({', '.join(what)})" for source, what in whose.items())
 
 
 def details(checkpoint: Checkpoint) -> str:

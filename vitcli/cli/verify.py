@@ -1,4 +1,4 @@
-"""`vit verify`: our numbers against transformers', picture by picture."""
+"""`vit verify`: our numbers against those of the library the weights come from, picture by picture."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Show that the outputs are the reference's: the same weights and pictures
-    through transformers and through vit.
+    through the library the weights come from and through vit.
 
     For each picture: the largest difference of a logit, for each engine, and
     whether the five best classes are the same. Exit status 0 only if every
     difference is at most 1e-4, in float32. Pictures are decoded once, by vit;
-    transformers prepares them with its own image processor.
+    the library loads and prepares everything else in its own way.
 
     COCO's 000000039769.png is known by its name and size: with a model whose
     logits for it are published (the default one), those must be met as well.
@@ -47,13 +47,16 @@ def verify(
     vit verify google/vit-base-patch16-224 photos/
     vit verify weights.npz cat.jpg --engine numpy
 
-    Needs transformers: pip install 'vitcli[verify]'. It never fetches.
+    Needs that library. pip install 'vitcli[verify]' brings transformers;
+    vitcli[timm], which also reads Google's files, vitcli[torchvision] and
+    vitcli[vit-pytorch] bring theirs. Without it nothing is compared, and the
+    exit status is 1. It never fetches.
     """
     from vitcli import checkpoints, hub, sources
     from vitcli.errors import PictureError
     from vitcli.network import backend, hardware
     from vitcli.pictures import images
-    from vitcli.verify import TOLERANCE, Reference, synthetic
+    from vitcli.verify import TOLERANCE, of, synthetic
     from vitcli.verify import verify as compare
 
     images.settle_pillow()
@@ -61,7 +64,7 @@ def verify(
     checkpoint = checkpoints.load(path, **weights.given())
     for warning in checkpoint.warnings if not quiet else ():
         console.note(f"{warning}.")
-    reference = Reference(checkpoint)
+    reference = of(checkpoint)
     failed: list[str] = []
 
     def opened(given: sources.Input) -> Image.Image | None:
@@ -106,7 +109,8 @@ def verify(
     if form == "json":
         document(name, reference, done, TOLERANCE, equal)
     if not (quiet or all(row.own_preprocessing for row in done)):
-        say.print("Prepared by vit for both: transformers cannot round a crop's uneven margins as this model wants.")
+        say.print("Pictures marked so were prepared by vit for both: the library prepares none, or rounds the uneven "
+                  "margins of a crop in another way.")  # fmt: skip
     if not done:
         console.error("Nothing was compared.")
     elif not equal:
@@ -114,15 +118,16 @@ def verify(
         console.error(f"Not equivalent: logits are up to {worst:.1e} apart, more than {TOLERANCE:.0e} on {beyond} of "
                       f"{len(done)} pictures.")  # fmt: skip
     elif not quiet:
-        say.print(f"Equivalent: {worst:.1e} is the largest difference of a logit, within {TOLERANCE:.0e}.")
+        say.print(f"Equivalent to {reference.library}: {worst:.1e} is the largest difference of a logit, within "
+                  f"{TOLERANCE:.0e}.")  # fmt: skip
     if failed or not equal:
         raise typer.Exit(3 if equal else 1)
 
 
 def about(name: str, reference: Reference) -> str:
     """What is compared with what."""
-    how = "after conversion to the hub's layout" if reference.converted else "reading the same files itself"
-    return f"{name} against transformers {reference.version} ({reference.network.__name__}), {how}."
+    how = "built from its own settings" if reference.own_shape else "in the shape that vit reads, for want of settings"
+    return f"{name} against {reference.library} ({reference.network}), which loads the same files itself, {how}."
 
 
 def remarks(row: Comparison) -> str:
@@ -139,9 +144,9 @@ def document(name: str, reference: Reference, rows: list[Comparison], tolerance:
     """Everything as one JSON document on stdout."""
     found: dict[str, Any] = {
         "model": name,
-        "reference": f"transformers {reference.version}",
-        "class": reference.network.__name__,
-        "converted": reference.converted,
+        "reference": reference.library,
+        "class": reference.network,
+        "own_shape": reference.own_shape,
         "tolerance": tolerance,
         "equivalent": equal,
         "pictures": [row.record() for row in rows],

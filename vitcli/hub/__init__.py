@@ -25,7 +25,7 @@ from vitcli.escaping import listed, short
 from vitcli.hub import catalog
 from vitcli.hub.client import Expected, ask, cache, command, connected, fetch, offline, page
 from vitcli.hub.guard import COMMIT, SHA1, SHA256
-from vitcli.hub.repository import LARGEST_INDEX, SETTINGS, WEIGHTS, weight_map
+from vitcli.hub.repository import KNOWN, LARGEST_INDEX, SETTINGS, WEIGHTS, weight_map
 from vitcli.impostors import impostor
 
 
@@ -82,9 +82,8 @@ def resolve(model: str | os.PathLike[str]) -> tuple[str, Path, str | None]:
         return name, path, None
     known = catalog.find(name)
     if known is None:
-        raise UsageError(
-            f"{short(name)}: no such file or folder, nor a model's name. `vit models` lists the known names."
-        )
+        raise UsageError(f"{short(name)}: no such file or folder, nor a model's name. {catalog.hint(name)}`vit models` "
+                         "lists the known names.")  # fmt: skip
     path = locate(known.repository, known.revision)
     return name, path, path.name
 
@@ -195,10 +194,9 @@ def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected
 def _model(name: str, revision: str | None) -> catalog.Model:
     model = catalog.find(f"{name}@{revision}" if revision else name)
     if model is None:
-        near = catalog.close(name)
-        hint = f"Did you mean {near}? " if near else ""
         raise NotFound(
-            f"No model is called {name}. {hint}`vit models` lists the names; others are org/name[@revision]."
+            f"No model is called {name}. {catalog.hint(name)}`vit models` lists the names; "
+            "others are org/name[@revision]."
         )
     return model
 
@@ -238,9 +236,9 @@ def _weights(folder: Path) -> tuple[str, ...]:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether nothing is left to fetch: each settings file is there, or known not to exist."""
+    """Whether nothing is left to fetch: each settings file that matters is there, or known not to exist."""
     absent = folder.parent.parent / ".no_exist" / folder.name
-    return all((folder / name).is_file() or (absent / name).exists() for name in SETTINGS)
+    return all((folder / name).is_file() or (absent / name).exists() for name in KNOWN)
 
 
 def _shards(index: Path) -> tuple[str, ...]:

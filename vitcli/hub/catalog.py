@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from vitcli.config import Config
+from vitcli.hub.repository import SETTINGS, WEIGHTS
 
 # A repository of the hub, perhaps with a branch, tag or commit: org/name[@revision]
 LONGEST = 255  # characters: what file systems take for a name
@@ -109,13 +110,39 @@ MODELS = (
 DEFAULT = MODELS[0].repository
 
 
+# What people paste in place of org/name, in the address bar's words and in those of timm and of hf's own file system.
+PASTED = re.compile(
+    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?|hf://(?:models/)?|hf[-_]hub:)"
+    r"(?P<repository>[^/\s@?#]+/[^/\s@?#]+)(?:@(?P<at>[^\s?#/]+))?"
+    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/\s?#]+))?(?:/(?P<file>[^\s?#]+))?/?(?:[?#]\S*)?"
+)
+
+# torchvision's names, whose weights are on no hub.
+TORCHVISION = re.compile(r"vit_[bl]_(?:16|32)|vit_h_14", re.ASCII)
+
+
+def address(name: str) -> str:
+    """`org/name[@revision]` of what was pasted: a page of the hub, or a file there that is of a model's one set.
+
+    Anything else comes back as it is.
+    """
+    match = PASTED.fullmatch(name.strip())
+    if match is None or match["file"] not in (None, *SETTINGS, *WEIGHTS):
+        return name
+    revision = (match["at"] or match["revision"] or "").replace("%2F", "/")  # as in refs%2Fpr%2F1
+    return match["repository"] + (f"@{revision}" if revision not in ("", "main") else "")
+
+
 def find(name: str) -> Model | None:
     """The model of a short name, a repository `org/name` or `org/name@revision`; None for what can be neither.
 
-    A repository that is not in the catalog is a Model of which nothing else is known.
+    Names may be pasted as `address` reads them, and timm's without a tag where only one row has it. A repository that
+    is not in the catalog is a Model of which nothing else is known.
     """
-    short, at, revision = name.partition("@")
+    short, at, revision = address(name).partition("@")
     known = next((m for m in MODELS if short in (m.name, m.repository)), None)
+    if known is None and len(tagged := _tagged(short)) == 1:
+        known = tagged[0]
     match = ADDRESS.fullmatch((known.repository if known else short) + at + revision)
     if match is None or ".." in name or "--" in match["repository"] or len(name) > LONGEST:
         return None
@@ -124,9 +151,28 @@ def find(name: str) -> Model | None:
     return replace(known, revision=revision) if revision else known
 
 
+def _tagged(name: str) -> list[Model]:
+    """The rows of a name of timm's without its tag, which says how the weights were trained."""
+    return [model for model in MODELS if "." in model.name and name == model.name.partition(".")[0]]
+
+
 def close(name: str) -> str | None:
     """The known short name that looks most like `name`, for a "did you mean"."""
     import difflib
 
-    near = difflib.get_close_matches(name.split("/")[-1], [m.name for m in MODELS], n=1)
+    near = difflib.get_close_matches(name.split("/")[-1].replace("_", "-"), [m.name for m in MODELS], n=1)
+    near = near or difflib.get_close_matches(name.split("/")[-1], [m.name for m in MODELS], n=1)
     return near[0] if near else None
+
+
+def hint(name: str) -> str:
+    """What somebody may have meant who gave a name that is none: a sentence and a space, or nothing."""
+    if tagged := _tagged(name):
+        return f"Did you mean {' or '.join(model.name for model in tagged)}? "
+    if TORCHVISION.fullmatch(name):
+        return ("That is torchvision's name, whose weights are on no hub: torch.save(torchvision.models."
+                f"{name}(weights='DEFAULT').state_dict(), '{name}.pth'), and name that file. ")  # fmt: skip
+    if PASTED.fullmatch(name.strip()):
+        return "Only a repository's own weights are fetched: name it as org/name[@revision]. "
+    near = close(name)
+    return f"Did you mean {near}? " if near else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
-SETTINGS = ("config.json", "preprocessor_config.json")
+SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+# Caches from before the last of them was asked for know nothing of it, and are complete all the same.
+KNOWN = SETTINGS[:2]
 # In the order transformers prefers them: the first that is there is what counts. An index names the shards it needs.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
