@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from vitcli.errors import CheckpointError
-from vitcli.pictures.preprocess import FILTERS, HALF, IMAGENET_MEAN, IMAGENET_STD, Filter, Preprocess
+from vitcli.pictures.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    FILTERS,
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Filter,
+    Preprocess,
+)
 
 # Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
 LARGEST_SIDE = 4096
@@ -19,6 +28,10 @@ _PROCESSORS: dict[str, dict[str, Any]] = {
     for name, own in {
         "ViT": dict(size=224, squash=True, resample=2, do_center_crop=False, image_mean=HALF, image_std=HALF),
         "DeiT": dict(size=256, squash=True, resample=3, do_center_crop=True, image_mean=HALF, image_std=HALF),
+        "Beit": dict(size=224, squash=True, resample=3, do_center_crop=False, image_mean=HALF, image_std=HALF),
+        "Siglip": dict(size=224, squash=True, resample=3, do_center_crop=False, image_mean=HALF, image_std=HALF),
+        "CLIP": dict(size=224, squash=False, resample=3, do_center_crop=True, image_mean=CLIP_MEAN, image_std=CLIP_STD),
+        "Bit": dict(size=224, squash=False, resample=3, do_center_crop=True, image_mean=CLIP_MEAN, image_std=CLIP_STD),
     }.items()
 }
 

@@ -178,8 +178,10 @@ def pack(model: ViT, dtype: torch.dtype, together: int, release: Callable[[], No
             rows = together * (config.pooled_tokens or config.tokens) if i == config.depth else all_rows
             for name, seen in (("query", rows), ("key", all_rows), ("value", all_rows), ("out", rows)):
                 packer.replace(part.attention, name, seen)
-            if packer.replace(part.mlp, "fc1", rows, then=part.mlp.gelu):
-                part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
+            gelu = part.mlp.gelu if isinstance(part.mlp.gelu, nn.GELU) and part.mlp.gate is None else None
+            if packer.replace(part.mlp, "fc1", rows, then=gelu) and gelu:
+                part.mlp.gelu = nn.Identity()
+            packer.replace(part.mlp, "gate", rows)
             packer.replace(part.mlp, "fc2", rows)
         if release:
             release()
