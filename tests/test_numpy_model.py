@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vitcli
-from vitcli.config import Config
+from vitcli.config import Config, Rotary
 from vitcli.network.blas import one_blas_thread, openblas
 from vitcli.network.model import ViT
 from vitcli.network.numpy_model import NumpyViT, gelu_exact, gelu_tanh
@@ -30,6 +30,13 @@ def configs(draw: st.DrawFn) -> Config:
     patch_size = draw(st.sampled_from([2, 4]))
     distillation = draw(st.booleans())
     class_token = distillation or draw(st.booleans())
+    mlp_width = draw(st.sampled_from([1, 16, 50]))
+    final_norm = draw(st.booleans())
+    # DeiT's two heads read their own tokens; without a class token there is only the mean
+    poolings = ["cls"] if distillation else ["mean", "mean_all", "cls", "cls_mean"][: 2 + 2 * class_token]
+    pooling = draw(st.sampled_from(poolings))
+    rotary = draw(st.sampled_from([None, Rotary(100.0, columns_first=True), Rotary(grid=7), Rotary(learned=True)]))
+    relative = not distillation and draw(st.booleans())
     return Config(
         image_size=patch_size * draw(st.integers(1, 5)),
         patch_size=patch_size,
@@ -38,21 +45,31 @@ def configs(draw: st.DrawFn) -> Config:
         depth=draw(st.integers(1, 3)),
         heads=heads,
         head_width=head_width,
-        mlp_width=draw(st.sampled_from([1, 16, 50])),
+        mlp_width=mlp_width,
         classes=draw(st.sampled_from([0, 1, 2, 10, 33])),
         norm_eps=draw(st.sampled_from([1e-12, 1e-6, 1e-3])),
-        gelu=draw(st.sampled_from(["exact", "tanh"])),
-        # DeiT's two heads read their own tokens; without a class token there is only the mean
-        pooling="cls" if distillation else draw(st.sampled_from(["cls", "mean", "mean_all"][not class_token :])),
+        gelu=draw(st.sampled_from(["exact", "tanh", "quick"])),
+        pooling=pooling,
         class_token=class_token,
         distillation_token=distillation,
-        register_tokens=draw(st.integers(0, 4)),
+        register_tokens=0 if relative else draw(st.integers(0, 4)),
+        positions=draw(st.booleans()),
         prefix_positions=draw(st.booleans()),
+        relative_positions=relative,
+        rotary=rotary,
+        patch_bias=draw(st.booleans()),
         patch_norms=draw(st.booleans()),
+        norm_pre=draw(st.booleans()),
         qkv_bias=draw(st.booleans()),
+        key_bias=draw(st.booleans()),
+        attention_norm=draw(st.booleans()),
+        gated_mlp=draw(st.booleans()),
+        mlp_norm=mlp_width > 1 and draw(st.booleans()),  # the norm of one number is noise
+        post_norm=draw(st.booleans()),
+        final_norm=final_norm,
         attention_out=draw(st.booleans()) or heads * head_width != width,
         layer_scale=draw(st.booleans()),
-        pooled_norm=draw(st.booleans()),
+        pooled_norm=final_norm and pooling != "cls_mean" and draw(st.booleans()),
     )
 
 

@@ -75,9 +75,9 @@ def test_attention_is_fused_and_the_last_block_short_unless_somebody_asks(monkey
     shapes: list[int] = []
     right = F.scaled_dot_product_attention
 
-    def counted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def counted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: None) -> torch.Tensor:
         shapes.append(q.shape[2])
-        return right(q, k, v)
+        return right(q, k, v, bias)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
     model = network()

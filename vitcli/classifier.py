@@ -155,8 +155,8 @@ def load(
     are to classify if that is known, which helps `engine="auto"` and `compile="auto"` (compiling for a card takes a
     minute) to choose; `batch` is how many come at once, which helps a CPU. `topk` is how many labels `stream`
     gives for a picture. The others are for what a checkpoint does not say, or says wrongly: `heads` of attention,
-    `image_size` in pixels (positions are resized), `preprocess` (hf, timm, deit, torchvision, hf-deit, or settings),
-    `labels` of the classes, `pooling`: what the head reads.
+    `image_size` in pixels (positions are resized), `preprocess` (hf, timm, deit, torchvision, clip, siglip, hf-deit,
+    or settings), `labels` of the classes, `pooling`: what the head reads.
 
     On a CPU the torch engine sets torch's number of threads, unless OMP_NUM_THREADS says it, and before torch's first
     import how long its idle threads look for work (GOMP_SPINCOUNT). Nothing else of the process is changed.

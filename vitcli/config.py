@@ -18,8 +18,25 @@ SIZES: dict[str, dict[str, Any]] = {
     "H":  dict(width=1280, depth=32, heads=16, mlp_width=5120),
 }  # fmt: skip
 
-Pooling = Literal["cls", "mean", "mean_all"]
-Gelu = Literal["exact", "tanh"]
+Pooling = Literal["cls", "mean", "mean_all", "cls_mean"]
+Gelu = Literal["exact", "tanh", "quick"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotary positions of patches: pairs of numbers of each query and key turn by angles that grow with the place.
+
+    "RoFormer" (Su et al., 2021), in two dimensions: half of the pairs turn with the row, half with the column.
+    """
+
+    temperature: float = 10000.0  # the frequencies fall from 1 to nearly 1 / temperature
+    columns_first: bool = False  # True: it is the first half that turns with the column
+    grid: int | None = (
+        None  # places are stretched to lie on a grid of so many patches a side (EVA-02); None: as they are
+    )
+    learned: bool = (
+        False  # True: each head has frequencies of its own, for both directions ("RoPE-Mixed", Heo et al., 2024)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +53,28 @@ class Config:
     mlp_width: int = 3072
     classes: int = 1000  # 0: no head, the network gives the features that the head would read
     norm_eps: float = 1e-12
-    gelu: Gelu = "exact"
-    pooling: Pooling = "cls"  # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch)
+    gelu: Gelu = "exact"  # quick: x times the logistic function of 1.702 x (OpenAI's CLIP)
+    # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch); cls_mean: both side by side (DINOv2)
+    pooling: Pooling = "cls"
     class_token: bool = True
     distillation_token: bool = False  # DeiT: a second token with a head of its own; logits are the mean of both
     register_tokens: int = 0
+    positions: bool = True  # False: no learned vector for each place
     prefix_positions: bool = True  # False: only patch tokens have positions (DeiT-3, "no_embed_class")
+    relative_positions: bool = False  # BEiT: attention has a learned bias for each difference of places
+    rotary: Rotary | None = None  # EVA-02, RoPE-ViT
+    patch_bias: bool = True
     patch_norms: bool = False  # vit-pytorch: LayerNorm before and after the patch projection
+    norm_pre: bool = False  # CLIP: LayerNorm before the blocks
     qkv_bias: bool = True
+    key_bias: bool = True  # False: biases for queries and values alone (BEiT)
+    attention_norm: bool = False  # BEiT-3, EVA-02-CLIP: LayerNorm before attention's output projection
     attention_out: bool = True  # False: vit-pytorch's single head of full width has no output projection
+    gated_mlp: bool = False  # True: SwiGLU in the place of GELU (EVA-02, DINOv2-g)
+    mlp_norm: bool = False  # BEiT-3, EVA-02: LayerNorm before the MLP's second layer
     layer_scale: bool = False  # DeiT-3: each branch is multiplied by a learned vector
+    post_norm: bool = False  # True: each norm follows its branch
+    final_norm: bool = True  # False: CLIP's in transformers
     pooled_norm: bool = False  # True: the final norm follows pooling (timm's fc_norm)
 
     @classmethod
@@ -69,9 +98,14 @@ class Config:
         return f"ViT{size}/{self.patch_size}"
 
     @property
+    def grid(self) -> int:
+        """Patches a side of a picture."""
+        return self.image_size // self.patch_size
+
+    @property
     def patches(self) -> int:
         """Patch tokens of a picture."""
-        return (self.image_size // self.patch_size) ** 2
+        return self.grid**2
 
     @property
     def prefix(self) -> int:
@@ -84,14 +118,24 @@ class Config:
         return self.prefix + self.patches
 
     @property
+    def differences(self) -> int:
+        """Differences of two patches' places, and three more for a class token that asks, is asked, or both."""
+        return (2 * self.grid - 1) ** 2 + 3 * self.class_token
+
+    @property
     def pooled_tokens(self) -> int | None:
         """How many leading tokens of the last block are read (None: all), the rest need not be computed."""
         return 1 + self.distillation_token if self.pooling == "cls" else None
 
     @property
+    def features(self) -> int:
+        """Numbers the head reads of a picture."""
+        return self.width * 2 if self.pooling == "cls_mean" else self.width
+
+    @property
     def outputs(self) -> int:
         """Numbers the network gives for a picture: logits, or features where there is no head."""
-        return self.classes or self.width
+        return self.classes or self.features
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of such a network: what `model.py` holds and a checkpoint must give."""
@@ -108,7 +152,7 @@ class Config:
 
         if self.patch_norms:
             norm("patch_embedding.norm_in", patch)
-        linear("patch_embedding.projection", d, patch)
+        linear("patch_embedding.projection", d, patch, self.patch_bias)
         if self.patch_norms:
             norm("patch_embedding.norm_out", d)
         if self.class_token:
@@ -117,21 +161,35 @@ class Config:
             shapes["distillation_token"] = (d,)
         if self.register_tokens:
             shapes["register_tokens"] = (self.register_tokens, d)
-        shapes["positions"] = (self.patches + self.prefix * self.prefix_positions, d)
+        if self.positions:
+            shapes["positions"] = (self.patches + self.prefix * self.prefix_positions, d)
+        if self.rotary and self.rotary.learned:
+            shapes["rotary.frequencies"] = (self.depth, 2, self.heads, self.head_width // 2)
+        if self.norm_pre:
+            norm("norm_pre", d)
         for block in (f"blocks.{i}" for i in range(self.depth)):
             norm(f"{block}.norm1", d)
             for part in ("query", "key", "value"):
-                linear(f"{block}.attention.{part}", inner, d, self.qkv_bias)
+                linear(f"{block}.attention.{part}", inner, d, self.qkv_bias and (self.key_bias or part != "key"))
+            if self.relative_positions:
+                shapes[f"{block}.attention.relative_positions"] = (self.differences, self.heads)
+            if self.attention_norm:
+                norm(f"{block}.attention.norm", inner)
             if self.attention_out:
                 linear(f"{block}.attention.out", d, inner)
             norm(f"{block}.norm2", d)
             linear(f"{block}.mlp.fc1", self.mlp_width, d)
+            if self.gated_mlp:
+                linear(f"{block}.mlp.gate", self.mlp_width, d)
+            if self.mlp_norm:
+                norm(f"{block}.mlp.norm", self.mlp_width)
             linear(f"{block}.mlp.fc2", d, self.mlp_width)
             if self.layer_scale:
                 shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (d,)
-        norm("norm", d)
+        if self.final_norm:
+            norm("norm", d)
         if self.classes:
-            linear("head", self.classes, d)
+            linear("head", self.classes, self.features)
         if self.classes and self.distillation_token:
             linear("distillation_head", self.classes, d)
         return shapes
@@ -151,7 +209,8 @@ class Config:
     def flops(self) -> int:
         """Floating-point operations of one picture's matrix products; a multiply-add counts as two."""
         n, d, inner = self.tokens, self.width, self.heads * self.head_width
-        block = 3 * n * d * inner + 2 * n * n * inner + n * inner * d * self.attention_out + 2 * n * d * self.mlp_width
+        mlp = (2 + self.gated_mlp) * n * d * self.mlp_width
+        block = 3 * n * d * inner + 2 * n * n * inner + n * inner * d * self.attention_out + mlp
         patch = self.patches * d * self.channels * self.patch_size**2
-        heads = (1 + self.distillation_token) * d * self.classes
+        heads = (1 + self.distillation_token) * self.features * self.classes
         return 2 * (patch + self.depth * block + heads)

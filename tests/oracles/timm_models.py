@@ -72,7 +72,7 @@ def named(out: Path) -> None:
     for case, architecture, changes in (
         ("rope_ape", "vit_small_patch16_rope_ape_224", small),
         ("post_norm", "vit_base_patch16_rpn_224", small),
-        ("norm_pre", "vit_base_patch16_clip_224", small),
+        ("attention_pool", "vit_base_patch16_siglip_224", small),
         ("unheard_of", "vit_base_patch16_224", small),
         ("narrow_heads", "test_vit.r160_in1k", dict(img_size=32, num_classes=11)),
         ("tanh", "vit_base_patch32_siglip_gap_256", small),
@@ -84,6 +84,25 @@ def named(out: Path) -> None:
         if "pool_include_prefix" in changes:
             config["model_args"] = {"pool_include_prefix": True}
         write(out / case, network, 32, config=config, file="model.safetensors")
+
+
+FAMILIES = (
+    "vit_base_patch16_clip_224", "vit_base_patch16_clip_quickgelu_224", "beit_base_patch16_224",
+    "beit3_base_patch16_224", "eva_giant_patch14_224", "eva02_tiny_patch14_336", "eva02_base_patch14_448",
+    "eva02_base_patch16_clip_224", "eva02_enormous_patch14_clip_224", "vit_base_patch16_rope_reg1_gap_256",
+    "vit_small_patch16_rope_224", "vit_small_patch16_rope_ape_224", "vit_small_patch16_rope_mixed_224",
+    "vit_small_patch16_rope_mixed_ape_224", "vit_base_patch16_rpn_224",
+)  # fmt: skip
+
+
+def families(out: Path) -> None:
+    """Networks that have what a plain ViT has not, as timm names and saves them."""
+    for architecture in FAMILIES:
+        small = dict(img_size=40, patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=11)
+        network = randomised(timm.create_model(architecture, **small))
+        config = {"architecture": architecture, "global_pool": network.global_pool, "model_args": HEADS,
+                  "pretrained_cfg": {"input_size": [3, 40, 40]}}  # fmt: skip
+        write(out / architecture, network, 40, config=config, file="model.safetensors")
 
 
 def as_jax(model: Any, attention: str, mlp: str, norm2: str, positions: str) -> dict[str, Array]:
@@ -174,4 +193,5 @@ def google(out: Path) -> None:
 def make(out: Path) -> None:
     variants(out / "timm")
     named(out / "named")
+    families(out / "families")
     google(out / "google")

@@ -140,6 +140,8 @@ def _opened(
     settings.names = contents.names
     found = arrange(chosen, contents.tensors, settings)
     config, change = found.config, None
+    if image_size is None and found.layout.any_size:
+        image_size = settings.prepared_size
     if image_size is not None and image_size != config.image_size:
         config, change = _at_size(config, image_size, found.layout.resize)
         if not found.layout.own_resize:
@@ -236,6 +238,8 @@ def _weights_of(path: Path) -> Path:
 
 
 def _at_size(config: Config, image_size: int, how: Resize) -> tuple[Config, Callable[[Array], Array]]:
+    if config.relative_positions:
+        raise UsageError("--image-size: relative positions are of one size, and are not resized here.")
     most, patch = 4096, config.patch_size
     if not patch <= image_size <= most or image_size % patch:
         nearest = min(max(image_size // patch, 1), most // patch) * patch

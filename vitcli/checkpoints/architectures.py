@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from vitcli.config import Gelu
+from vitcli.config import Gelu, Rotary
 
 # Size in timm's names -> (width, heads), for heads that are not those of the published ViTs or not 64 wide.
 SIZES: dict[str, tuple[int, int]] = {
@@ -43,6 +43,7 @@ class Architecture:
 
     `computes` is what sets another network apart from the one built here; empty for the same network.
     `heads` belong to `width` only: who makes a model of another width by hand has other heads.
+    `layout` and `lacks` are checked: the layout such a network is stored in, and a tensor (of ours) that it has not.
     """
 
     names: str
@@ -52,25 +53,40 @@ class Architecture:
     gelu: Gelu | None = None
     eps: float | None = None
     pooling: str | None = None
+    rotary: Rotary | None = None
+    post_norm: bool = False
+    layout: str = ""
+    lacks: str = ""
 
 
 ROTARY = "rotary positions, computed in every block"
 BIAS = "a bias by relative position in every attention"
 HYBRID = "a convolutional network before the blocks"
 PARALLEL = "attention and MLP side by side"
-NORM_PRE = "a norm before the blocks"
 SWIGLU = "a gated MLP (SwiGLU)"
-MEAN = "the mean of all tokens before the head, and names of its own"
+POOLED = "pooling by attention"
 BARE = "no norm after the blocks"
+
+EVA02 = Rotary(grid=16)  # pre-trained on pictures of 224 pixels in patches of 14
+ROPE_VIT = Rotary(temperature=100.0, columns_first=True)  # https://github.com/naver-ai/rope-vit
+ROPE_MIXED = Rotary(columns_first=True, learned=True)
 
 # The first row that has a name decides: variants stand before what they vary.
 TIMM: tuple[Architecture, ...] = (
+    Architecture(r"vit_SIZE_patchN_rope_mixed_(ape_)?N", rotary=ROPE_MIXED, layout="timm"),
+    Architecture(r"vit_SIZE_patchN_rope_(ape_)?N", rotary=ROPE_VIT, layout="timm"),
+    Architecture(r"vit_SIZE_patchN_rope_regN_gap_N", rotary=EVA02, layout="timm"),
+    Architecture(r"eva02_enormous_patchN_clip_N", width=1792, heads=16, post_norm=True, layout="timm"),
+    Architecture(r"eva02_SIZE_patchN_(clip_)?N", rotary=EVA02, layout="timm"),
+    Architecture(r"eva_giant_patchN_(clip_)?N"),
     Architecture(r".*_rope_.*|eva02_.*|vit_pe_.*|.*_dinov3.*|.*_lingbot|.*_sapiens2", ROTARY),
-    Architecture(r"eva_giant_.*", "biases for queries and values alone"),
-    Architecture(r"beit3_.*", "norms inside attention and MLP"),
-    Architecture(r"beit_.*|beitv2_.*|.*_s?relpos.*|samvit_.*", BIAS),
-    Architecture(r".*_clip_.*", NORM_PRE),
-    Architecture(r".*_rpn_.*", "each norm after its branch (post-norm)"),
+    Architecture(r"beit3_SIZE_patchN_N", eps=1e-5),
+    Architecture(r"(beit|beitv2)_SIZE_patchN_N"),
+    Architecture(r".*_s?relpos.*|samvit_.*", BIAS),
+    Architecture(r"vit_base_patchN_plus_clip_N", width=896, heads=14, eps=1e-5),
+    Architecture(r"vit_SIZE_patchN_clip_quickgelu_N", gelu="quick", eps=1e-5),
+    Architecture(r"vit_SIZE_patchN_(clip_N|N_clip_laion2b)", eps=1e-5),
+    Architecture(r"vit_SIZE_patchN_rpn_N", post_norm=True, layout="timm"),
     Architecture(r".*_NxN_N", "two branches of each kind side by side in a block"),
     Architecture(r".*_xp_.*|vit_d?pwee_.*", PARALLEL),
     Architecture(r"vit_d(wee|little)_.*", "differential attention"),
@@ -100,12 +116,15 @@ TRANSFORMERS: tuple[Architecture, ...] = (
     Architecture(r"vit|deit"),
     Architecture(r"vit_msn", eps=1e-6),
     Architecture(r"timm_wrapper"),  # names timm's architecture beside it
-    Architecture(r"beit|data2vec-vision", BIAS),
-    Architecture(r"dinov2|dinov2_with_registers", "a head that reads the class token and the mean of the others"),
+    Architecture(r"beit|data2vec-vision", lacks="blocks.0.attention.key.bias"),
+    Architecture(r"ijepa", lacks="class_token"),
+    Architecture(r"dinov2|dinov2_with_registers", eps=1e-6, layout="dinov2"),
+    # of a config.json that says only what is not the class's default
+    Architecture(r"siglip|siglip_vision_model", width=768, heads=12, gelu="tanh", eps=1e-6, layout="siglip"),
+    Architecture(r"clip|clip_vision_model|metaclip_2", width=768, heads=12, gelu="quick", eps=1e-5, layout="clip"),
+    Architecture(r"siglip2|siglip2_vision_model", "positions and patches of pictures of any shape"),
     Architecture(r"dinov3_vit", ROTARY),
-    Architecture(r"clip|clip_vision_model|metaclip_2|mlcd", NORM_PRE),
-    Architecture(r"siglip|siglip2|siglip_vision_model", MEAN),
-    Architecture(r"ijepa", MEAN),
+    Architecture(r"mlcd|mlcd_vision_model", ROTARY),
     Architecture(r"vit_hybrid|levit|cvt|mobilevit|mobilevitv2", HYBRID),
     Architecture(r"swin|swinv2|donut-swin|hiera|pvt|pvt_v2|focalnet", "stages of shrinking grids"),
     Architecture(r"vivit|videomae|timesformer|vjepa2", "video, not pictures"),
@@ -123,18 +142,24 @@ CLASSES = (
     "TimmWrapperForImageClassification",
     "TFViTForImageClassification",
     "FlaxViTForImageClassification",
+    "BeitForImageClassification",
+    "CLIPForImageClassification",
+    "Data2VecVisionForImageClassification",
+    "Dinov2ForImageClassification",
+    "Dinov2WithRegistersForImageClassification",
+    "IJepaForImageClassification",
+    "MetaClip2ForImageClassification",
+    "SiglipForImageClassification",
 )
 
 # Names of tensors that no ViT built here has -> what they are part of.
 TELLTALES = {
-    "*norm_pre.*": NORM_PRE,
-    "*pre_layrnorm.*": NORM_PRE,  # so spelled in transformers' CLIP
+    "text_model.*": "a tower for words, and tells pictures by them: it has no classes",
     "*rope.*": ROTARY,
-    "*relative_position_bias_table": BIAS,
+    "encoder.relative_position_bias.*": "a bias by relative position that all blocks share",
     "*rel_pos*": BIAS,
-    "*attn_pool.*": "pooling by attention",
+    "*attn_pool.*": POOLED,
     "*.q_norm.*": "norms of queries and keys",
-    "*.q_bias": "biases for queries and values alone",
     "*.lambda_q1": "differential attention",
     "*.w12.*": SWIGLU,
     "*.fc1_g.*": SWIGLU,
@@ -151,17 +176,13 @@ ELSEWHERE = {
     "*backbone.layers.0.ffn.layers.*": "the names of mmpretrain, which are not read here",
     "*transformer.encoder.layer.0.attn.query.weight": "the names of jeonsworld's ViT-pytorch, which are not read here",
     "*visual.transformer.resblocks.0.*": "a CLIP of OpenAI's or open_clip, which is not built here",
-    "*vision_model.encoder.layers.0.*": "a CLIP or SigLIP of transformers, which is not built here",
     "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
 }
 
 # Arguments of timm's VisionTransformer that change what it computes, and the values under which it is the one built
 # here. Whether a norm or a bias is there, the tensors tell.
 ARGUMENTS: dict[str, tuple[object, ...]] = {
-    "pre_norm": (False,),
     "qk_norm": (False,),
-    "scale_attn_norm": (False,),
-    "scale_mlp_norm": (False,),
     "final_norm": (True,),
     "norm_layer": ("layernorm",),
     "embed_norm_layer": (),
@@ -175,6 +196,14 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "use_post_norm": (False,),
     "swiglu_mlp": (False,),
     "scale_mlp": (False,),
+}
+
+
+# The same of arguments that add a tensor (of ours).
+ADDS = {
+    "pre_norm": "norm_pre.weight",
+    "scale_attn_norm": "blocks.0.attention.norm.weight",
+    "scale_mlp_norm": "blocks.0.mlp.norm.weight",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from einops import EinopsError, parse_shape, rearrange
 
 from vitcli import escaping
-from vitcli.checkpoints.architectures import ELSEWHERE, telltale
+from vitcli.checkpoints.architectures import ADDS, ELSEWHERE, telltale
 from vitcli.checkpoints.files import FLOATS, Stored
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.rules import Rule
@@ -80,14 +80,32 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed(Part):
+    """One that is computed from others."""
+
+    inputs: tuple[Part, ...]
+    compute: Callable[..., Array]
+
+    def read(self, moved: MutableMapping[str, Array]) -> Array:
+        """What `compute` makes of what `inputs` hold."""
+        return self.compute(*(part.read(moved) for part in self.inputs))
+
+    @classmethod
+    def of(cls, compute: Callable[..., Array], *inputs: Part) -> Computed:
+        """From parts of which the first lends its name and its rule; the shape is rehearsed."""
+        first, shape = inputs[0], compute(*(nothing(part.shape) for part in inputs)).shape
+        return cls(first.source, first.stored, first.rule, None, shape, first.lengths, inputs, compute)
+
+
+@dataclass(frozen=True, slots=True)
 class Arranged:
-    """A checkpoint sorted out."""
+    """A checkpoint sorted out; `sources` says where what the tensors do not tell comes from."""
 
     layout: Layout
     config: Config
     parts: Mapping[str, Part]
     dtype: str
-    sources: Mapping[str, str]  # where what tensors do not say was found: "heads", "eps", "gelu", "pooling"
+    sources: Mapping[str, str]  # where what tensors do not say was found: "heads", "eps", "gelu", "pooling" ...
     dropped: tuple[str, ...]
 
 
@@ -106,8 +124,9 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         raise CheckpointError(f"{path}: config.json speaks of {what} of {height} x {width} pixels; only square ones "
                               "are built here.")  # fmt: skip
     layout, named, unread = as_named(path, stored, settings)
+    named = ungated(named)
     patch, channels = patch_of(path, layout, named, settings)
-    lengths = {"p": patch, "q": patch, "c": channels, "s": 3}
+    lengths = {"p": patch, "q": patch, "c": channels, "s": 3, "t": 2}
     parts: dict[str, Part] = {}
     dropped = sorted(unread)
     problems: dict[str, list[str]] = {kind: [] for kind in ("left over", "twice", "not floating-point", "misshapen")}
@@ -144,9 +163,8 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
     if any(fnmatchcase(name, "pooler.dense.*") for name in dropped) and not settings.knows_its_class:
         settings.warnings.append("a pooler lies between network and head, and was left out, as transformers' "
                                  "classifiers do: a head trained on its output would be wrong here")  # fmt: skip
-    if any(name.endswith(".gamma_1") for name in named) and not settings.named()[0]:
-        settings.warnings.append("nothing names the architecture: took it for DeiT-3, but timm's networks with "
-                                 "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
+    if layout.name == "timm" and settings.named()[1] is None:
+        unnamed(path, named, settings)
     if parts and not any(ours.startswith("head.") for ours in parts):
         head = theirs(layout, "head.weight", named)
         if problems["left over"]:  # a head under a strange name may be among them
@@ -158,7 +176,14 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         # a DeiT fine-tuned with one head: its second token is carried along but never read, as a register is
         token = parts.pop("distillation_token")
         parts["register_tokens"] = replace(token, shape=(1, *token.shape))
-    essential = [PATCHES, "positions", "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
+    if layout.any_size and "register_tokens" in parts and "positions" in parts and "class_token" in parts:
+        # the registers of DINOv2 have no positions, the class token has: its position becomes a part of it
+        first, positions = parts["class_token"], parts["positions"]
+        parts["class_token"] = Computed.of(lambda token, rows: token + rows[0], first, positions)
+        parts["positions"] = Computed.of(lambda rows: rows[1:], positions)
+    placed = settings.architecture.rotary or "blocks.0.attention.relative_positions" in parts
+    essential = [PATCHES, "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
+    essential[1:1] = [] if placed else ["positions"]
     if missing := [theirs(layout, ours, named) for ours in essential if ours not in parts]:
         if parts and missing == [theirs(layout, "positions", named)]:
             raise LayoutError(f"{path}: looks like the {layout.name} layout, but has no learned positions (no "
@@ -266,6 +291,39 @@ def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settin
             for name, tensor in named.items()}  # fmt: skip
 
 
+def ungated(named: dict[str, Stored]) -> dict[str, Stored]:
+    """Under a name of its own the first layer of an MLP that holds a gate as well (timm's GluMlp)."""
+    renamed = {}
+    for name, tensor in named.items():
+        stem, _, end = name.rpartition("mlp.fc1.")
+        second = named.get(f"{stem}mlp.fc2.weight")
+        gated = end and second is not None and len(second.shape) == 2 and tensor.shape[:1] == (2 * second.shape[1],)
+        renamed[f"{stem}mlp.fc1_gx.{end}" if gated else name] = tensor
+    return renamed
+
+
+def unnamed(path: Path, named: Mapping[str, Stored], settings: Settings) -> None:
+    """Warn of what timm's tensors leave open where no known name tells it.
+
+    Raises CheckpointError where they are certainly of a family whose members compute different things.
+    """
+    ends = {name.split(".", 2)[-1] for name in named}
+    eva = {"attn.q_bias", "attn.q_proj.weight", "mlp.fc1_g.weight", "mlp.fc1_gx.weight", "rope.freqs"}
+    beit = "attn.relative_position_bias_table" in ends
+    if not beit and (eva & ends or "pos_embed" not in named):
+        raise CheckpointError(f"{path}: nothing names an architecture known here, and timm has several of such tensors "
+                              "that compute different things (rotary positions, post-norm). Put the config.json of its "
+                              "repository beside it.")  # fmt: skip
+    if settings.named()[0]:
+        return
+    if "norm_pre.weight" in named:
+        settings.warnings.append("nothing names the architecture: took CLIP's epsilon and exact GELU, but OpenAI's "
+                                 "weights have QuickGELU")  # fmt: skip
+    if "gamma_1" in ends and not beit:
+        settings.warnings.append("nothing names the architecture: took it for DeiT-3, but timm's networks with "
+                                 "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
+
+
 def patch_of(path: Path, layout: Layout, named: Mapping[str, Stored], settings: Settings) -> tuple[int, int]:
     """Size of a patch in pixels, and channels: from the axes of the kernel, or from its size where it is flat.
 
@@ -300,10 +358,10 @@ def config_of(
     patch: int,
     channels: int,
 ) -> tuple[Config, dict[str, str]]:
-    """The Config that shapes imply, and where what they do not say comes from."""
+    """The Config that shapes imply, and where comes from what they do not: "heads", "eps", "gelu", "pooling" ..."""
     if channels != 3:
         raise CheckpointError(f"{path}: takes pictures of {channels} channels; only 3 (RGB) are classified here.")
-    rows, width = parts["positions"].shape
+    width = parts[PATCHES].shape[0]
     inner, mlp_width = parts["blocks.0.attention.query.weight"].shape[0], parts["blocks.0.mlp.fc1.weight"].shape[0]
     depth = len({ours.split(".")[1] for ours in parts if ours.startswith("blocks.")})
     classes = parts["head.weight"].shape[0]
@@ -312,30 +370,44 @@ def config_of(
     attention_out = "blocks.0.attention.out.weight" in parts or not layout.bare_attention
     pooled_norm = layout.pooled_norm in named
     prefix = class_token + distilled + registers
-    prefix_positions = _square(rows - prefix) and not (registers and _square(rows))
-    if not prefix_positions and not _square(rows):
-        name = parts["positions"].source
-        raise LayoutError(f"{path}: {name} has {rows} rows, {prefix} of them for tokens before the patches: no square "
-                          "number of patches, and only square pictures are built here.")  # fmt: skip
-    grid = math.isqrt(rows - prefix * prefix_positions)
+    grid, prefix_positions = grid_of(path, parts, settings, prefix, patch)
     if grid * patch > MAX_SIDE or classes > MAX_CLASSES:
         raise CheckpointError(f"{path}: a network for {classes:,} classes and pictures of {grid * patch:,} pixels; "
                               f"what is built here has up to {MAX_CLASSES:,} and {MAX_SIDE:,}.")  # fmt: skip
+    known, sources = settings.architecture, {}
     if not attention_out:
-        heads, heads_from = 1, "the tensors"  # nothing to project: one head of full width
+        heads, sources["heads"] = 1, "the tensors"  # nothing to project: one head of full width
     else:
-        heads, heads_from = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
-    sources = {"heads": heads_from} | {what: settings.source(what, layout.name) for what in ("eps", "gelu", "pooling")}
-    if sources["pooling"].startswith("the default") and (pooled_norm or not class_token):
-        sources["pooling"] = "the tensors"
-    pooling: Pooling = "mean" if pooled_norm or not class_token else "cls"
-    if (said := settings.pooling) is not None:
+        heads, sources["heads"] = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
+    clip = "norm_pre.weight" in parts and not settings.named()[0]
+    eps, sources["eps"] = settings.eps or ((1e-5, "CLIP") if clip else (layout.eps, f"the default of {layout.name}"))
+    gelu, sources["gelu"] = settings.gelu or (layout.gelu, f"the default of {layout.name}")
+    pooling: Pooling = layout.pooling or ("mean" if pooled_norm or not class_token else "cls")
+    sources["pooling"] = "the tensors" if pooled_norm or not class_token else f"the default of {layout.name}"
+    if parts["head.weight"].shape[1:] == (2 * width,) and class_token:
+        pooling, sources["pooling"] = "cls_mean", "the tensors"  # a head that reads both
+    elif (told := settings.pooling) is not None:
+        said, sources["pooling"] = told
         mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
         pooling = mean if said == "mean" else said
     elif layout.either_pooling and class_token:
         settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
+    rotary = known.rotary
+    if rotary or known.post_norm:
+        sources["rotary" if rotary else "post_norm"] = f"the architecture {short(settings.named()[0])}"
+    adds = [ours for argument, ours in ADDS.items() if settings.argument(argument) is True]
+    if (
+        (known.layout and known.layout != layout.name)
+        or known.lacks in parts
+        or any(ours not in parts for ours in adds)
+        or ("rotary.frequencies" in parts) != bool(rotary and rotary.learned)
+    ):
+        raise CheckpointError(f"{path}: config.json names the architecture {short(settings.named()[0])}, and these "
+                              "are the tensors of another.")  # fmt: skip
     if pooling == "cls" and not class_token:
         raise CheckpointError(f"{path}: config.json asks for the class token, and there is none among the tensors.")
+    if "blocks.0.attention.relative_positions" in parts and prefix > class_token:
+        raise CheckpointError(f"{path}: relative positions with tokens that have none are not built here.")
     if pooling != "cls" and distilled:
         raise CheckpointError(f"{path}: mean pooling is asked for, but a distilled network reads its two tokens.")
     config = Config(
@@ -348,21 +420,59 @@ def config_of(
         head_width=inner // heads,
         mlp_width=mlp_width,
         classes=classes,
-        norm_eps=layout.eps if (eps := settings.eps) is None else eps,
-        gelu=settings.gelu or layout.gelu,
+        norm_eps=eps,
+        gelu=gelu,
         pooling=pooling,
         class_token=class_token,
         distillation_token=distilled,
         register_tokens=registers,
+        positions="positions" in parts,
         prefix_positions=prefix_positions,
+        relative_positions="blocks.0.attention.relative_positions" in parts,
+        rotary=rotary,
+        patch_bias="patch_embedding.projection.bias" in parts or "norm_pre.weight" not in parts,
         patch_norms="patch_embedding.norm_in.weight" in parts,
+        norm_pre="norm_pre.weight" in parts,
         qkv_bias="blocks.0.attention.query.bias" in parts,
+        key_bias="blocks.0.attention.key.bias" in parts or "blocks.0.attention.query.bias" not in parts,
+        attention_norm="blocks.0.attention.norm.weight" in parts,
         attention_out=attention_out,
+        gated_mlp="blocks.0.mlp.gate.weight" in parts,
+        mlp_norm="blocks.0.mlp.norm.weight" in parts,
         layer_scale="blocks.0.scale1" in parts,
+        post_norm=known.post_norm,
+        final_norm=layout.final_norm,
         pooled_norm=pooled_norm,
     )
     _compare(settings, config)
     return config, sources
+
+
+def grid_of(path: Path, parts: Mapping[str, Part], settings: Settings, prefix: int, patch: int) -> tuple[int, bool]:
+    """Patches a side of a picture, and whether the tokens before the patches have positions.
+
+    From the rows of positions, else of relative ones, else from config.json. Raises LayoutError where no square fits.
+    """
+    if "positions" in parts:
+        rows = parts["positions"].shape[0]
+        if _square(rows - prefix) and not (_square(rows) and prefix > 1):
+            return math.isqrt(rows - prefix), True
+        if _square(rows):
+            return math.isqrt(rows), False
+        raise LayoutError(f"{path}: {parts['positions'].source} has {rows} rows, {prefix} of them for tokens before "
+                          "the patches: no square number of patches, and only square pictures are built "
+                          "here.")  # fmt: skip
+    table = parts.get("blocks.0.attention.relative_positions")
+    if table is not None:
+        rows = table.shape[0] - 3 * prefix
+        if rows % 2 == 1 and _square(rows):
+            return (math.isqrt(rows) + 1) // 2, True
+        raise LayoutError(f"{path}: {table.source} has {table.shape[0]} rows, which is not what square pictures "
+                          "have.")  # fmt: skip
+    if (size := settings.picture_size) is None or size % patch:
+        raise CheckpointError(f"{path}: nothing says how large pictures are, and these tensors fit any size. Put the "
+                              "config.json of its repository beside it.")  # fmt: skip
+    return size // patch, True
 
 
 def heads_of(
@@ -377,6 +487,10 @@ def heads_of(
         if given < 1 or inner % given:
             raise UsageError(f"--heads {given} does not divide the width of attention, {inner}.")
         return given, "--heads"
+    if (table := parts.get("blocks.0.attention.relative_positions")) is not None:
+        return table.shape[1], "the tensors"
+    if (learned := parts.get("rotary.frequencies")) is not None:
+        return learned.shape[2], "the tensors"
     if "h" in query.rule.left.split():
         return query.stored.shape[query.rule.left.split().index("h")], "the tensors"
     said = settings.count("num_attention_heads", "num_heads", "heads", most=inner)

@@ -33,7 +33,9 @@ class Layout:
     dropped: tuple[str, ...] = ()
     eps: float = 1e-6
     gelu: Gelu = "exact"
+    pooling: Pooling | None = None  # None: the class token where there is one
     mean: Pooling = "mean"  # what the family means by mean pooling
+    final_norm: bool = True
     pooled_norm: str = ""  # their name of the final norm where it follows pooling
     bare_attention: bool = False
     either_pooling: bool = False
@@ -42,27 +44,35 @@ class Layout:
     preprocess_doubt: str = ""  # when that default may be wrong, what to say
     resize: Resize = TORCH_BICUBIC
     own_resize: bool = True  # False: the family has no way of its own
+    any_size: bool = False  # positions are resized to whatever size the processor gives, without being asked
 
 
 TOKEN, TOKENS = "... d -> (... d)", "... n d -> (... n) d"  # with or without leading axes of 1
 CONVOLUTION, FUSED = "d c p q -> d (c p q)", "(s d) ... -> s d ..."
+GATED = "(t d) ... -> t d ..."
 
 
 TRANSFORMERS = rules(
     ("embeddings.cls_token",                                          "class_token", TOKEN),
     ("embeddings.distillation_token",                                 "distillation_token", TOKEN),
+    ("embeddings.register_tokens",                                    "register_tokens", TOKENS),
     ("embeddings.position_embeddings",                                "positions", TOKENS),
     ("embeddings.patch_embeddings.projection.weight",                 "patch_embedding.projection.weight", CONVOLUTION),
     ("embeddings.patch_embeddings.projection.bias",                   "patch_embedding.projection.bias"),
-    ("{encoder.layer|layers}.{L}.layernorm_before.{p}",               "blocks.{L}.norm1.{p}"),
+    ("{encoder.layer|layers}.{L}.{layernorm_before|norm1}.{p}",       "blocks.{L}.norm1.{p}"),
     ("{encoder.layer|layers}.{L}.attention.{attention.query|q_proj}.{p}", "blocks.{L}.attention.query.{p}"),
     ("{encoder.layer|layers}.{L}.attention.{attention.key|k_proj}.{p}",   "blocks.{L}.attention.key.{p}"),
     ("{encoder.layer|layers}.{L}.attention.{attention.value|v_proj}.{p}", "blocks.{L}.attention.value.{p}"),
+    ("{encoder.layer|layers}.{L}.attention.{attention.relative_position_bias|relative_position_bias}"
+     ".relative_position_bias_table",                                 "blocks.{L}.attention.relative_positions"),
     ("{encoder.layer|layers}.{L}.attention.{output.dense|o_proj}.{p}",    "blocks.{L}.attention.out.{p}"),
-    ("{encoder.layer|layers}.{L}.layernorm_after.{p}",                "blocks.{L}.norm2.{p}"),
+    ("{encoder.layer|layers}.{L}.{layer_scale1.lambda1|lambda_1}",    "blocks.{L}.scale1"),
+    ("{encoder.layer|layers}.{L}.{layernorm_after|norm2}.{p}",        "blocks.{L}.norm2.{p}"),
     ("{encoder.layer|layers}.{L}.{intermediate.dense|mlp.fc1}.{p}",   "blocks.{L}.mlp.fc1.{p}"),
-    ("{encoder.layer|layers}.{L}.{output.dense|mlp.fc2}.{p}",         "blocks.{L}.mlp.fc2.{p}"),
-    ("layernorm.{p}",                                                 "norm.{p}"),
+    ("{encoder.layer|layers}.{L}.mlp.weights_in.{p}",                 "blocks.{L}.mlp.{gate|fc1}.{p}", GATED),
+    ("{encoder.layer|layers}.{L}.{output.dense|mlp.fc2|mlp.weights_out}.{p}", "blocks.{L}.mlp.fc2.{p}"),
+    ("{encoder.layer|layers}.{L}.{layer_scale2.lambda1|lambda_2}",    "blocks.{L}.scale2"),
+    ("{layernorm|pooler.layernorm}.{p}",                              "norm.{p}"),
     ("{classifier|cls_classifier}.{p}",                               "head.{p}"),
     ("distillation_classifier.{p}",                                   "distillation_head.{p}"),
 )  # fmt: skip
@@ -75,17 +85,49 @@ TIMM = rules(
     ("patch_embed.proj.weight",          "patch_embedding.projection.weight", CONVOLUTION),
     ("patch_embed.proj.weight",          "patch_embedding.projection.weight", "d k -> d k"),  # before convolutions
     ("patch_embed.proj.bias",            "patch_embedding.projection.bias"),
+    ("rope.freqs",                       "rotary.frequencies", "xy l h f -> l xy h f"),
+    ("norm_pre.{p}",                     "norm_pre.{p}"),
     ("blocks.{L}.norm1.{p}",             "blocks.{L}.norm1.{p}"),
     ("blocks.{L}.attn.qkv.{p}",          "blocks.{L}.attention.{query|key|value}.{p}", FUSED),
+    ("blocks.{L}.attn.q_proj.{p}",       "blocks.{L}.attention.query.{p}"),
+    ("blocks.{L}.attn.k_proj.{p}",       "blocks.{L}.attention.key.{p}"),
+    ("blocks.{L}.attn.v_proj.{p}",       "blocks.{L}.attention.value.{p}"),
+    ("blocks.{L}.attn.q_bias",           "blocks.{L}.attention.query.bias"),
+    ("blocks.{L}.attn.v_bias",           "blocks.{L}.attention.value.bias"),
+    ("blocks.{L}.attn.relative_position_bias_table", "blocks.{L}.attention.relative_positions"),
+    ("blocks.{L}.attn.norm.{p}",         "blocks.{L}.attention.norm.{p}"),
     ("blocks.{L}.attn.proj.{p}",         "blocks.{L}.attention.out.{p}"),
     ("blocks.{L}.{ls1.gamma|gamma_1}",   "blocks.{L}.scale1"),  # gamma_1: as DeiT-3 was first published
     ("blocks.{L}.norm2.{p}",             "blocks.{L}.norm2.{p}"),
-    ("blocks.{L}.mlp.fc1.{p}",           "blocks.{L}.mlp.fc1.{p}"),
+    ("blocks.{L}.mlp.{fc1|fc1_x}.{p}",   "blocks.{L}.mlp.fc1.{p}"),
+    ("blocks.{L}.mlp.fc1_g.{p}",         "blocks.{L}.mlp.gate.{p}"),
+    ("blocks.{L}.mlp.fc1_gx.{p}",        "blocks.{L}.mlp.{gate|fc1}.{p}", GATED),  # so called by `arrange.ungated`
+    ("blocks.{L}.mlp.norm.{p}",          "blocks.{L}.mlp.norm.{p}"),
     ("blocks.{L}.mlp.fc2.{p}",           "blocks.{L}.mlp.fc2.{p}"),
     ("blocks.{L}.{ls2.gamma|gamma_2}",   "blocks.{L}.scale2"),
     ("{norm|fc_norm}.{p}",               "norm.{p}"),
     ("head.{p}",                         "head.{p}"),
     ("head_dist.{p}",                    "distillation_head.{p}"),
+)  # fmt: skip
+
+# CLIP's and SigLIP's towers of pictures in transformers.
+CLIP_BLOCK = "encoder.layers.{L}"
+CLIP = rules(
+    ("embeddings.class_embedding",                   "class_token", TOKEN),
+    ("embeddings.position_embedding.weight",         "positions"),
+    ("embeddings.patch_embedding.weight",            "patch_embedding.projection.weight", CONVOLUTION),
+    ("embeddings.patch_embedding.bias",              "patch_embedding.projection.bias"),
+    ("pre_layrnorm.{p}",                             "norm_pre.{p}"),  # so spelled there
+    (f"{CLIP_BLOCK}.layer_norm1.{{p}}",              "blocks.{L}.norm1.{p}"),
+    (f"{CLIP_BLOCK}.self_attn.q_proj.{{p}}",         "blocks.{L}.attention.query.{p}"),
+    (f"{CLIP_BLOCK}.self_attn.k_proj.{{p}}",         "blocks.{L}.attention.key.{p}"),
+    (f"{CLIP_BLOCK}.self_attn.v_proj.{{p}}",         "blocks.{L}.attention.value.{p}"),
+    (f"{CLIP_BLOCK}.self_attn.out_proj.{{p}}",       "blocks.{L}.attention.out.{p}"),
+    (f"{CLIP_BLOCK}.layer_norm2.{{p}}",              "blocks.{L}.norm2.{p}"),
+    (f"{CLIP_BLOCK}.mlp.fc1.{{p}}",                  "blocks.{L}.mlp.fc1.{p}"),
+    (f"{CLIP_BLOCK}.mlp.fc2.{{p}}",                  "blocks.{L}.mlp.fc2.{p}"),
+    ("post_layernorm.{p}",                           "norm.{p}"),
+    ("classifier.{p}",                               "head.{p}"),
 )  # fmt: skip
 
 TORCHVISION_BLOCK = "encoder.layers.encoder_layer_{L}"
@@ -171,20 +213,63 @@ SCIPY_ZOOM = Resize("bilinear", corners=True)
 
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
+        "dinov2",  # with registers: positions are resized otherwise than without
+        signs=("embeddings.register_tokens",),
+        prefixes=("dinov2_with_registers.",),
+        rules=TRANSFORMERS,
+        dropped=("embeddings.mask_token",),
+        preprocess="deit",
+        resize=Resize("bicubic", antialias=True),
+        any_size=True,
+    ),
+    Layout(
+        "dinov2",
+        signs=("encoder.layer.0.layer_scale1.lambda1", "layers.0.layer_scale1.lambda1"),
+        prefixes=("dinov2.",),
+        rules=TRANSFORMERS,
+        dropped=("embeddings.mask_token",),
+        preprocess="deit",
+        any_size=True,
+    ),
+    Layout(
         "transformers",
         signs=("embeddings.patch_embeddings.projection.weight",),
-        prefixes=("vit.", "deit."),
+        prefixes=("vit.", "deit.", "beit.", "data2vec_vision.", "ijepa."),
         rules=TRANSFORMERS,
-        dropped=("pooler.dense.*", "embeddings.mask_token"),
+        dropped=("pooler.dense.*", "embeddings.mask_token", "*.relative_position_index"),
         eps=1e-12,
+        pooled_norm="pooler.layernorm.weight",
         preprocess_distilled="hf-deit",
         preprocess_doubt="took mean and std .5, as Google's ViTs have (--preprocess hf-deit for ImageNet's)",
+    ),
+    Layout(
+        "clip",
+        signs=("embeddings.class_embedding",),
+        prefixes=("vision_model.",),
+        rules=CLIP,
+        # the head reads the mean of what the last block gives, not what CLIP compares with words
+        dropped=("post_layernorm.*", "*.position_ids"),
+        eps=1e-5,
+        gelu="quick",
+        pooling="mean",
+        final_norm=False,
+        preprocess="clip",
+    ),
+    Layout(
+        "siglip",
+        signs=("embeddings.patch_embedding.weight",),
+        prefixes=("vision_model.",),
+        rules=CLIP,
+        dropped=("head.*", "*.position_ids"),  # which pools by attention; the classifier reads a mean
+        gelu="tanh",
+        preprocess="siglip",
     ),
     Layout(
         "timm",
         signs=("patch_embed.proj.weight",),
         rules=TIMM,
-        dropped=("pre_logits.*",),  # as timm itself does: see `checkpoint_filter_fn` in its vision_transformer.py
+        # as timm itself does: see `checkpoint_filter_fn` in its vision_transformer.py
+        dropped=("pre_logits.*", "*.relative_position_index"),
         pooled_norm="fc_norm.weight",
         preprocess="timm",
         preprocess_distilled="deit",

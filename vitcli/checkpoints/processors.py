@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from vitcli.errors import CheckpointError
-from vitcli.pictures.preprocess import FILTERS, HALF, IMAGENET_MEAN, IMAGENET_STD, Filter, Preprocess
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+from vitcli.pictures.preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    FILTERS,
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Filter,
+    Preprocess,
+)
 
 # Sides that a file may ask for, in pixels: files are not to be trusted, and no ViT comes near this.
 LARGEST_SIDE = 4096

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vitcli import escaping
 from vitcli.checkpoints import processors
@@ -32,6 +32,7 @@ GELUS: dict[str, Gelu] = {
     "gelu_python_tanh": "tanh",
     "gelu_fast": "tanh",
     "gelu_accurate": "tanh",
+    "quick_gelu": "quick",
 }
 POOLINGS: dict[str, Literal["cls", "mean"]] = {
     "token": "cls",
@@ -48,6 +49,9 @@ NAMES = {
     "gelu": ("hidden_act", "act_layer"),
     "pooling": ("global_pool", "pooling", "pool"),
 }
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -127,7 +131,7 @@ class Settings:
             raise CheckpointError(f"config.json names the architecture {short(name)}, which is not built here: it has "
                                   f"{row.computes}. Classify with the library it comes from.")  # fmt: skip
         for argument, same in ARGUMENTS.items():
-            value = self._argument(argument)
+            value = self.argument(argument)
             if value is not None and value not in same:
                 raise CheckpointError(
                     f"config.json sets {argument} to {escaping.value(value)}, which makes another network than is "
@@ -144,7 +148,7 @@ class Settings:
         if doubted:
             yield f"config.json names {doubted}: took it for the plain ViT that its tensors are called after"
 
-    def _argument(self, name: str) -> Any:
+    def argument(self, name: str) -> Any:
         """One of timm's `model_args`."""
         arguments = self.config.get("model_args")
         return arguments.get(name) if isinstance(arguments, dict) else None
@@ -152,7 +156,7 @@ class Settings:
     @property
     def pools_every_token(self) -> bool:
         """Whether timm's mean includes the tokens before the patches."""
-        return self._argument("pool_include_prefix") is True
+        return self.argument("pool_include_prefix") is True
 
     @property
     def knows_its_class(self) -> bool:
@@ -165,10 +169,10 @@ class Settings:
         timm_size = self.timm.get("input_size")
         for what, value in (
             ("pictures", self.config.get("image_size")),
-            ("pictures", self._argument("img_size")),
+            ("pictures", self.argument("img_size")),
             ("pictures", timm_size[1:] if isinstance(timm_size, list) else None),
             ("patches", self.config.get("patch_size")),
-            ("patches", self._argument("patch_size")),
+            ("patches", self.argument("patch_size")),
         ):
             if isinstance(value, dict):
                 value = [value.get("height"), value.get("width")]
@@ -180,7 +184,9 @@ class Settings:
     def first(self, *names: str, sound: Callable[[Any], bool], expected: str) -> Any:
         """The first of several names that is given and sound, looking in config.json and in timm's sections of it."""
         arguments = self.config.get("model_args")
-        places = [self.config, arguments if isinstance(arguments, dict) else {}, self.timm]
+        vision = self.config.get("vision_config")  # what transformers says of CLIP's and SigLIP's towers of pictures
+        sections = [self.config, arguments, vision, self.timm]
+        places = [section for section in sections if isinstance(section, dict)]
         for name in names:
             for place in places:
                 value = place.get(name)
@@ -209,38 +215,54 @@ class Settings:
         return None if found is None else int(found)
 
     @property
-    def eps(self) -> float | None:
-        """LayerNorm's epsilon."""
+    def picture_size(self) -> int | None:
+        """The side of the pictures that the network takes, in pixels."""
+        said = self.timm.get("input_size")
+        size = said[-1] if isinstance(said, list) and said else self.config.get("image_size")
+        return size if type(size) is int and 1 <= size <= processors.LARGEST_SIDE else None
+
+    @property
+    def eps(self) -> tuple[float, str] | None:
+        """LayerNorm's epsilon, and where it comes from."""
         found = self.first(
             *NAMES["eps"], sound=lambda v: type(v) in (int, float) and 1e-30 <= v <= 0.1, expected="epsilon"
         )
-        return self.architecture.eps if found is None else float(found)
+        return self._or_known(None if found is None else float(found), self.architecture.eps)
+
+    def _or_known(self, said: T | None, known: T | None) -> tuple[T, str] | None:
+        """What config.json says itself, else what the name of its architecture tells; and which of the two it was."""
+        if said is not None:
+            return said, "config.json"
+        return None if known is None else (known, f"the architecture {short(self.named()[0])}")
 
     @property
-    def gelu(self) -> Gelu | None:
-        """The kind of GELU. Raises CheckpointError for another activation: the network would be another."""
+    def gelu(self) -> tuple[Gelu, str] | None:
+        """The kind of GELU, and where it comes from.
+
+        Raises CheckpointError for another activation: the network would be another.
+        """
         name = self.first(*NAMES["gelu"], sound=lambda v: isinstance(v, str), expected="name")
         if name is not None and name not in GELUS:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} asks for the activation {name[:40]!r}, but only GELU is built here "
                 f"({', '.join(GELUS)})."
             )
-        return self.architecture.gelu if name is None else GELUS[name]
+        return self._or_known(None if name is None else GELUS[name], self.architecture.gelu)
 
     @property
-    def pooling(self) -> Literal["cls", "mean"] | None:
-        """How tokens are pooled. Raises CheckpointError for a way that is not built here."""
+    def pooling(self) -> tuple[Literal["cls", "mean"], str] | None:
+        """How tokens are pooled, and where that comes from. Raises CheckpointError for a way that is not built here."""
         if self.given_pooling is not None:
-            return self.given_pooling
+            return self.given_pooling, "--pooling"
         # an empty string is what timm writes for a model that does not pool
         name = self.first(*NAMES["pooling"], sound=lambda v: isinstance(v, str), expected="name")
-        name = self.architecture.pooling if name is None else name
+        name, source = self._or_known(name, self.architecture.pooling) or ("", "")
         if name and name not in POOLINGS:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean "
                 "are built here."
             )
-        return POOLINGS[name] if name else None
+        return (POOLINGS[name], source) if name else None
 
     def labels(self, classes: int) -> tuple[Labels | None, str]:
         """The names of `classes` classes, and where they were found; None when nothing names them."""
@@ -289,6 +311,14 @@ class Settings:
         if problem == "multi_label_classification" or classes == 1:
             return "sigmoid"
         return "softmax"
+
+    @property
+    def prepared_size(self) -> int | None:
+        """The side of the pictures that preprocessor_config.json prepares, None where there is none to read."""
+        try:
+            return None if self.processor is None else processors.from_transformers(self.processor).size
+        except CheckpointError:
+            return None
 
     def preprocess(
         self, size: int, family: str, *, chosen: str | Preprocess | None, resized: bool

@@ -55,7 +55,7 @@ class Weights(Mapping[str, Array]):
 
     def keep(self) -> None:
         """Read what is small or has to be converted, each stored tensor once, and keep it. Raises MemoryError."""
-        names = [name for name in self._parts if not self._streams(name)]
+        names = [name for name in self._parts if name not in self._kept and not self._streams(name)]
         if 4 * sum(math.prod(self._parts[name].shape) for name in names) > available():
             raise MemoryError
         moved: dict[str, Array] = {}
@@ -76,7 +76,8 @@ class Weights(Mapping[str, Array]):
         return {name: array for name, array in self._kept.items() if array.size < SMALL}
 
     def streamed(self) -> Mapping[str, Array]:
-        """The same for a network that goes through them time and again: see `Streamed`."""
+        """The same for a network that goes through them time and again: see `Streamed`. Raises MemoryError."""
+        self.keep()  # what another network released is not to be read into the room of large ones
         return Streamed(self)
 
 

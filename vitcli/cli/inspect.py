@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FIRST = 3  # labels shown
 # Small tensors at the end of the network: training gone wrong shows in each of them.
-PROBES = ("norm.weight", "norm.bias", "head.bias")
+PROBES = ("norm_pre.bias", "norm.weight", "norm.bias", "head.bias")
 
 
 @options.grouped
@@ -68,7 +68,8 @@ def record(name: str, checkpoint: Checkpoint, check: bool) -> dict[str, Any]:
     if check:
         bad = checkpoint.not_finite()
     else:
-        bad = [probe for probe in PROBES if not np.isfinite(checkpoint.tensors[probe]).all()]
+        tensors = checkpoint.tensors
+        bad = [probe for probe in PROBES if probe in tensors and not np.isfinite(tensors[probe]).all()]
     if bad:
         shown = ", ".join(bad[:FIRST]) + (f" and {len(bad) - FIRST} more" if len(bad) > FIRST else "")
         warnings.append(f"NaN or infinity among the weights ({shown}): this model cannot classify")
@@ -130,7 +131,6 @@ def table(found: dict[str, Any], checkpoint: Checkpoint) -> str:
         ("layout", found["layout"]),
         ("architecture", shape),
         ("details", details(checkpoint)),
-        ("told by", told_by(found["sources"])),
         ("preprocessing", f"{checkpoint.preprocess.describe()} ({sources['preprocess']})"),
         ("labels", labels),
         ("scores", {"none": "the logits (regression)"}.get(found["activation"], found["activation"])),
@@ -153,30 +153,40 @@ def three(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def told_by(sources: dict[str, str]) -> str:
-    """Where each detail that tensors do not say was found: "config.json (eps, gelu), the default of timm (pooling)"."""
-    whose: dict[str, list[str]] = {}
-    for what in ("eps", "gelu", "pooling"):
-        whose.setdefault(sources[what], []).append({"gelu": "GELU"}.get(what, what))
-    return ", ".join(f"{source} ({', '.join(what)})" for source, what in whose.items())
-
-
 def details(checkpoint: Checkpoint) -> str:
     """What the name of an architecture leaves open."""
-    config = checkpoint.config
+    config, sources = checkpoint.config, checkpoint.sources
+    pooling = {
+        "cls": "class token",
+        "mean": "mean of the patches",
+        "mean_all": "mean of all tokens",
+        "cls_mean": "class token and mean of the patches",
+    }[config.pooling]
     parts = [
-        f"{config.heads} heads of {config.head_width} ({checkpoint.sources['heads']})",
-        f"LayerNorm eps {config.norm_eps:g}",
-        f"{config.gelu} GELU",
-        {"cls": "class token", "mean": "mean of the patches", "mean_all": "mean of all tokens"}[config.pooling],
+        f"{config.heads} heads of {config.head_width} ({sources['heads']})",
+        f"LayerNorm eps {config.norm_eps:g} ({sources['eps']})",
+        "SwiGLU (the tensors)" if config.gated_mlp else f"{config.gelu} GELU ({sources['gelu']})",
+        f"{pooling} ({sources['pooling']})",
     ]
+    if config.rotary:
+        parts.append(f"{'learned ' * config.rotary.learned}rotary positions ({sources['rotary']})")
+    if config.post_norm:
+        parts.append(f"norms after the branches ({sources['post_norm']})")
     variants = {
         "distillation token": config.distillation_token,
         f"{config.register_tokens} register tokens": config.register_tokens,
         "no class token": not config.class_token,
         "positions for patches only": not config.prefix_positions,
         "norms around the patch embedding": config.patch_norms,
+        "no learned positions": not config.positions,
+        "relative positions": config.relative_positions,
+        "norm before the blocks": config.norm_pre,
+        "no patch bias": not config.patch_bias,
         "no qkv bias": not config.qkv_bias,
+        "no key bias": config.qkv_bias and not config.key_bias,
+        "norm inside attention": config.attention_norm,
+        "norm inside the MLP": config.mlp_norm,
+        "no norm after the blocks": not config.final_norm,
         "no attention output": not config.attention_out,
         "layer scale": config.layer_scale,
         "norm after pooling": config.pooled_norm,

@@ -171,7 +171,7 @@ ModelArgument = Annotated[
     ),
 ]
 Preprocess = Annotated[
-    Literal["hf", "timm", "deit", "torchvision", "hf-deit"] | None,
+    Literal["hf", "timm", "deit", "torchvision", "clip", "siglip", "hf-deit"] | None,
     typer.Option(envvar="VIT_PREPROCESS", help="Prepare pictures as this family does, whatever the checkpoint says."),
 ]
 ImageSize = Annotated[

@@ -8,7 +8,7 @@ There are two pairs of buffers: while the network reads one, the next batch is c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,39 +17,39 @@ import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
 from torch import Tensor, nn
 
-from vitcli.network.model import Attention, Block, Record, ViT, attend
+from vitcli.network.model import Attention, Block, ViT
 from vitcli.pictures.preprocess import Preprocess
 
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
 
-class FusedAttention(nn.Module):
+class FusedAttention(Attention):
     """`model.Attention` over all tokens with one product for query, key and value: [b n d] -> [b n d]."""
 
     def __init__(self, attention: Attention) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # everything else is that one's
         self.heads = attention.heads
         parts = (attention.query, attention.key, attention.value)
         weight = torch.cat([part.weight.detach() for part in parts])
-        biases = [part.bias.detach() for part in parts if part.bias is not None]
+        biases: list[Tensor] = [
+            part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in parts
+        ]
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
-        self.out = attention.out
+        self.bias = nn.Parameter(torch.cat(biases), False) if attention.query.bias is not None else None
+        self.relative_positions = attention.relative_positions
+        self.register_buffer("index", attention.index)
+        self.norm, self.out = attention.norm, attention.out
 
-    def forward(self, x: Tensor, queries: None = None, record: Record | None = None) -> Tensor:
-        x = F.linear(x, self.weight, self.bias)
-        q, k, v = rearrange(x, "b n (t h d) -> t b h n d", t=3, h=self.heads)
-        x = attend(q, k, v, record)
-        y: Tensor = self.out(rearrange(x, "b h n d -> b n (h d)"))
-        return y
+    def project(self, x: Tensor, queries: int | None) -> Sequence[Tensor]:
+        return F.linear(x, self.weight, self.bias).chunk(3, dim=-1)
 
 
 def fuse(model: ViT) -> None:
     """Fuse query, key and value wherever all tokens ask; in the last block perhaps only the first ones do."""
     for block in model.blocks[: -1 if model.config.pooled_tokens else None]:
         if isinstance(block, Block) and isinstance(block.attention, Attention):
-            block.attention = FusedAttention(block.attention)  # type: ignore[assignment]  # it is called the same way
+            block.attention = FusedAttention(block.attention)
 
 
 class Buffer:
@@ -74,7 +74,8 @@ class OnCard:
     def __init__(self, model: ViT, preprocess: Preprocess, compiled: bool) -> None:
         fuse(model)
         self.model = model
-        self.device, self.dtype = model.positions.device, model.positions.dtype
+        weight = model.patch_embedding.projection.weight
+        self.device, self.dtype = weight.device, weight.dtype
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (preprocess.mean, preprocess.std))
         self.scale, self.shift = (v.float().to(self.device) for v in (1 / (255 * std), -mean / std))
         self.forward = torch.compile(self.classify, dynamic=False) if compiled else self.classify

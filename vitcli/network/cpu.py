@@ -195,8 +195,10 @@ def pack(
             for name, seen in (("query", rows), ("key", all_rows), ("value", all_rows), ("out", rows)):
                 packer.replace(part.attention, name, seen)
             packer.place = f"blocks.{i - 1}.mlp"
-            if packer.replace(part.mlp, "fc1", rows, then=part.mlp.gelu):
-                part.mlp.gelu = nn.Identity()  # type: ignore[assignment]
+            gelu = part.mlp.gelu if isinstance(part.mlp.gelu, nn.GELU) and part.mlp.gate is None else None
+            if packer.replace(part.mlp, "fc1", rows, then=gelu) and gelu:
+                part.mlp.gelu = nn.Identity()
+            packer.replace(part.mlp, "gate", rows)
             packer.replace(part.mlp, "fc2", rows)
     model.lower(dtype)
     return packer.done

@@ -2,7 +2,8 @@
 
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
-Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes.
+Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes. What a plain
+ViT has not (a norm more, relative or rotary positions, a gate) is an Identity or None unless `Config` asks for it.
 `vit(pixels, record)` also keeps each block's attention maps and tokens in a `Record`, for whoever explains or searches.
 Inference only: there is no dropout. Parameter names and shapes are those of `Config.tensors()`.
 """
@@ -10,7 +11,7 @@ Inference only: there is no dropout. Parameter names and shapes are those of `Co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from vitcli.config import SIZES, Config
+from vitcli.network.places import frequencies, places, relative_index
 
 __all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "Record", "ViT"]
 
@@ -36,6 +38,11 @@ class Record:
     tokens: list[Tensor] = field(default_factory=list)  # b n d: what the block gives
 
 
+def layer_norm(size: int, config: Config, device: str | None, present: bool = True) -> nn.Module:
+    """LayerNorm, or nothing."""
+    return nn.LayerNorm(size, config.norm_eps, device=device) if present else nn.Identity()
+
+
 class PatchEmbedding(nn.Module):
     """Patchify and embed: [b c H W] -> [b n d], a linear layer over the pixels of each patch.
 
@@ -47,9 +54,9 @@ class PatchEmbedding(nn.Module):
         self.patch_size = config.patch_size
         pixels = config.channels * config.patch_size**2
         norms = config.patch_norms  # vit-pytorch has one on either side of the projection
-        self.norm_in = nn.LayerNorm(pixels, config.norm_eps, device=device) if norms else nn.Identity()
-        self.projection = nn.Linear(pixels, config.width, device=device)
-        self.norm_out = nn.LayerNorm(config.width, config.norm_eps, device=device) if norms else nn.Identity()
+        self.norm_in = layer_norm(pixels, config, device, norms)
+        self.projection = nn.Linear(pixels, config.width, bias=config.patch_bias, device=device)
+        self.norm_out = layer_norm(config.width, config, device, norms)
 
     def forward(self, x: Tensor) -> Tensor:
         x = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch_size, q=self.patch_size)
@@ -60,69 +67,109 @@ class PatchEmbedding(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
 
+    relative_positions: nn.Parameter | None  # BEiT: a row for each difference of places, a column for each head
+    index: Tensor  # n n: which row
+
     def __init__(self, config: Config, device: str | None = None) -> None:
         super().__init__()
         self.heads = config.heads
         inner = config.heads * config.head_width
+        key_bias = config.qkv_bias and config.key_bias
         self.query = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
-        self.key = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
+        self.key = nn.Linear(config.width, inner, bias=key_bias, device=device)
         self.value = nn.Linear(config.width, inner, bias=config.qkv_bias, device=device)
+        table = torch.zeros(config.differences, config.heads, device=device) if config.relative_positions else None
+        self.register_parameter("relative_positions", None if table is None else nn.Parameter(table))
+        index = None if table is None else torch.from_numpy(relative_index(config))
+        self.register_buffer("index", index, persistent=False)
+        self.norm = layer_norm(inner, config, device, config.attention_norm)
         self.out = nn.Linear(inner, config.width, device=device) if config.attention_out else nn.Identity()
 
-    def forward(self, x: Tensor, queries: int | None = None, record: Record | None = None) -> Tensor:
-        q, k, v = self.query(x[:, :queries]), self.key(x), self.value(x)
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (q, k, v))
-        x = attend(q, k, v, record)  # b h r d
-        x = self.out(rearrange(x, "b h n d -> b n (h d)"))
+    def forward(
+        self, x: Tensor, queries: int | None = None, record: Record | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in self.project(x, queries))
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        bias = None
+        if self.relative_positions is not None:
+            bias = rearrange(self.relative_positions[self.index[:queries]], "r n h -> h r n")
+        x = attend(q, k, v, bias, record)  # b h r d
+        x = self.out(self.norm(rearrange(x, "b h n d -> b n (h d)")))
         return x
 
+    def project(self, x: Tensor, queries: int | None) -> Sequence[Tensor]:
+        """[b n d] -> queries [b r (h d)], keys and values [b n (h d)]."""
+        return self.query(x[:, :queries]), self.key(x), self.value(x)
 
-def attend(q: Tensor, k: Tensor, v: Tensor, record: Record | None = None) -> Tensor:
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, record: Record | None = None) -> Tensor:
     """Scaled dot-product attention: queries [b h r d], keys and values [b h n d] -> [b h r d].
 
-    In one fused operation that never holds the map, unless the map is to be recorded.
+    In one fused operation that never holds the map, unless the map is to be recorded. `bias` [h r n] is added to it.
     """
     if record is None:
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, bias)
     scores = q @ rearrange(k, "b h n d -> b h d n") / math.sqrt(q.shape[-1])
-    attention: Tensor = scores.softmax(dim=-1)  # b h r n
+    attention: Tensor = (scores if bias is None else scores + bias).softmax(dim=-1)  # b h r n
     record.attention.append(attention)
     return attention @ v
 
 
 class MLP(nn.Module):
-    """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d]."""
+    """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d].
+
+    With a gate, a third one through the SiLU multiplies the first: SwiGLU of "GLU Variants Improve Transformer"
+    (Shazeer, 2020).
+    """
 
     def __init__(self, config: Config, device: str | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.width, config.mlp_width, device=device)
-        self.gelu = nn.GELU("tanh" if config.gelu == "tanh" else "none")
+        self.gate = nn.Linear(config.width, config.mlp_width, device=device) if config.gated_mlp else None
+        self.gelu = {"exact": nn.GELU(), "tanh": nn.GELU("tanh"), "quick": QuickGELU()}[config.gelu]
+        self.norm = layer_norm(config.mlp_width, config, device, config.mlp_norm)
         self.fc2 = nn.Linear(config.mlp_width, config.width, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc2(self.gelu(self.fc1(x)))
+        x = self.gelu(self.fc1(x)) if self.gate is None else F.silu(self.gate(x)) * self.fc1(x)
+        x = self.fc2(self.norm(x))
         return x
 
 
+class QuickGELU(nn.Module):
+    """What OpenAI's CLIP has in the place of GELU: https://github.com/openai/CLIP/blob/main/clip/model.py."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
 class Block(nn.Module):
-    """One pre-norm encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given."""
+    """One encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given; each norm before its branch."""
 
     scale1: nn.Parameter | None  # LayerScale of "Going deeper with Image Transformers" (Touvron et al., 2021)
     scale2: nn.Parameter | None
 
     def __init__(self, config: Config, device: str | None = None) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width, config.norm_eps, device=device)
+        self.post_norm = config.post_norm
+        self.norm1 = layer_norm(config.width, config, device)
         self.attention = Attention(config, device)
-        self.norm2 = nn.LayerNorm(config.width, config.norm_eps, device=device)
+        self.norm2 = layer_norm(config.width, config, device)
         self.mlp = MLP(config, device)
         for name in ("scale1", "scale2"):
             scale = nn.Parameter(torch.ones(config.width, device=device)) if config.layer_scale else None
             self.register_parameter(name, scale)
 
-    def forward(self, x: Tensor, queries: int | None = None, record: Record | None = None) -> Tensor:
-        x = x[:, :queries] + scaled(self.attention(self.norm1(x), queries, record), self.scale1)
-        x = x + scaled(self.mlp(self.norm2(x)), self.scale2)
+    def forward(
+        self, x: Tensor, queries: int | None = None, record: Record | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        if self.post_norm:
+            x = x[:, :queries] + scaled(self.norm1(self.attention(x, queries, record, rotation)), self.scale1)
+            x = x + scaled(self.norm2(self.mlp(x)), self.scale2)
+        else:
+            x = x[:, :queries] + scaled(self.attention(self.norm1(x), queries, record, rotation), self.scale1)
+            x = x + scaled(self.mlp(self.norm2(x)), self.scale2)
         if record is not None:
             record.tokens.append(x)
         return x
@@ -133,12 +180,47 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
+class Rotation(nn.Module):
+    """Rotary positions (see `config.Rotary`): the cosines and sines [2 h n f] by which each block turns, from `places`.
+
+    Always in float32: an angle of many radians needs every digit.
+    """
+
+    frequencies: Tensor  # l 2 h f, or 1 2 1 f: one for all blocks and heads
+    places: Tensor  # 2 n
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.depth = config.depth
+        turning = torch.from_numpy(frequencies(config))
+        if config.rotary and config.rotary.learned:
+            self.frequencies = nn.Parameter(repeat(turning, "1 xy 1 f -> l xy h f", l=config.depth, h=config.heads))
+        else:
+            self.register_buffer("frequencies", turning, persistent=False)
+        self.register_buffer("places", torch.from_numpy(places(config)), persistent=False)
+
+    def forward(self) -> Sequence[Tensor]:
+        turning = rearrange(self.frequencies, "l xy h f -> xy l h 1 f")
+        angles = turning * rearrange(self.places, "xy n -> xy 1 1 n 1")
+        x = angles.sum(dim=0)  # l h n f
+        return torch.stack([x.cos(), x.sin()], dim=1).expand(self.depth, -1, -1, -1, -1).unbind()
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn each pair of neighbouring numbers: [b h n (f two)] by the cosines and sines [2 h n f] of its angles."""
+    cos, sin = rotation[:, :, : x.shape[2]]
+    u, v = rearrange(x, "b h n (f two) -> two b h n f", two=2)
+    turned: Tensor = rearrange([u * cos - v * sin, u * sin + v * cos], "two b h n f -> b h n (f two)")
+    return turned.to(x.dtype)
+
+
 class ViT(nn.Module):
     """A whole Vision Transformer: normalised pixels [b c H W] -> logits [b k], or features [b d] without a head."""
 
     class_token: nn.Parameter | None
     distillation_token: nn.Parameter | None
     register_tokens: nn.Parameter | None
+    positions: nn.Parameter | None
 
     def __init__(self, config: Config, device: str | None = None) -> None:
         super().__init__()
@@ -153,12 +235,15 @@ class ViT(nn.Module):
         self.register_parameter("class_token", token(config.class_token))
         self.register_parameter("distillation_token", token(config.distillation_token))
         self.register_parameter("register_tokens", token(config.register_tokens))
-        positions = torch.empty(config.tensors()["positions"], device=device)
+        positions = config.tensors().get("positions", (0,))
         # not normal_: on the meta device that imports torch's decomposition tables, for a second
-        self.positions = nn.Parameter(nn.init.trunc_normal_(positions, std=0.02))
+        learned = nn.Parameter(nn.init.trunc_normal_(torch.empty(positions, device=device), std=0.02))
+        self.register_parameter("positions", learned if config.positions else None)
+        self.rotary = Rotation(config) if config.rotary else None
+        self.norm_pre = layer_norm(d, config, device, config.norm_pre)
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(d, config.norm_eps, device=device)
-        self.head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
+        self.norm = layer_norm(d, config, device, config.final_norm)
+        self.head = nn.Linear(config.features, config.classes, device=device) if config.classes else nn.Identity()
         if config.distillation_token:
             self.distillation_head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
 
@@ -179,7 +264,7 @@ class ViT(nn.Module):
 
         They take next to no time, and in bfloat16 logits around 10 come in steps of 1/16: near ties would be ties.
         """
-        for part in (self.patch_embedding, self.blocks):
+        for part in (self.patch_embedding, self.norm_pre, self.blocks):
             part.to(dtype)
         for parameter in self.parameters(recurse=False):
             parameter.data = parameter.data.to(dtype)
@@ -187,7 +272,7 @@ class ViT(nn.Module):
 
     def forward(self, pixels: Tensor, record: Record | None = None) -> Tensor:
         x = self.patch_embedding(pixels)  # b n d
-        x = self.add_positions(x)
+        x = self.norm_pre(self.add_positions(x))
         x = self.encode(x, record)
         x = self.pool(x)  # b d, or b 2 d with a distillation token
         x = self.classify(x)  # b k
@@ -195,13 +280,13 @@ class ViT(nn.Module):
 
     def add_positions(self, x: Tensor) -> Tensor:
         """Put the learned tokens in front and add the learned positions: [b patches d] -> [b n d]."""
-        if not self.config.prefix_positions:
+        if self.positions is not None and not self.config.prefix_positions:
             x = x + self.positions
         tokens = (self.class_token, self.distillation_token, self.register_tokens)
         prefix = [token.view(-1, self.config.width) for token in tokens if token is not None]  # each: tokens d
         if prefix:
             x = torch.cat([repeat(torch.cat(prefix), "n d -> b n d", b=len(x)), x], dim=1)
-        if self.config.prefix_positions:
+        if self.positions is not None and self.config.prefix_positions:
             x = x + self.positions
         return x
 
@@ -210,15 +295,16 @@ class ViT(nn.Module):
 
         A record is of all n.
         """
-        *blocks, last = self.blocks
-        for block in blocks:
-            x = block(x, record=record)
-        x = last(x, self.config.pooled_tokens if record is None else None, record)
-        x = x.to(self.norm.weight.dtype)  # see `lower`
+        rotations = self.rotary() if self.rotary else [None] * len(self.blocks)
+        *blocks, (last, rotation) = zip(self.blocks, rotations, strict=False)
+        for block, turn in blocks:
+            x = block(x, None, record, turn)
+        x = last(x, self.config.pooled_tokens if record is None else None, record, rotation)
+        x = x.float()  # see `lower`
         return x if self.config.pooled_norm else self.norm(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """One vector a picture: the class token, or a mean."""
+        """One vector a picture: the class token, a mean, or both."""
         match self.config.pooling:
             case "cls":
                 x = x[:, 0] if not self.config.distillation_token else x[:, :2]
@@ -226,6 +312,8 @@ class ViT(nn.Module):
                 x = x[:, self.config.prefix :].mean(dim=1)
             case "mean_all":
                 x = x.mean(dim=1)
+            case "cls_mean":
+                x = torch.cat([x[:, 0], x[:, self.config.prefix :].mean(dim=1)], dim=1)
         return self.norm(x) if self.config.pooled_norm else x
 
     def classify(self, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ from einops import rearrange, reduce, repeat
 
 from vitcli.config import Config
 from vitcli.network.blas import one_blas_thread, openblas
+from vitcli.network.places import frequencies, places, relative_index
 
 Array: TypeAlias = npt.NDArray[np.float32]
 
@@ -68,30 +70,35 @@ class NumpyViT:
         return x
 
     def add_positions(self, x: Array) -> Array:
-        """Put the learned tokens in front and add the learned positions: [b patches d] -> [b n d]."""
-        if not self.config.prefix_positions:
-            x += self.tensors["positions"]
+        """Put the learned tokens in front, add the learned positions, and CLIP's norm: [b patches d] -> [b n d]."""
+        positions = self.tensors.get("positions")
+        if positions is not None and not self.config.prefix_positions:
+            x += positions
         names = ("class_token", "distillation_token", "register_tokens")
         prefix = [np.atleast_2d(self.tensors[name]) for name in names if name in self.tensors]
         if prefix:
             x = np.concatenate([repeat(np.concatenate(prefix), "n d -> b n d", b=len(x)), x], axis=1)
-        if self.config.prefix_positions:
-            x += self.tensors["positions"]
-        return x
+        if positions is not None and self.config.prefix_positions:
+            x += positions
+        return self.layer_norm(x, "norm_pre") if self.config.norm_pre else x
 
     def encode(self, x: Array) -> Array:
         """The transformer: [b n d] -> [b r d], of which the last block computes only the r tokens that are pooled."""
         last = self.config.depth - 1
         for i in range(last):
-            x = self.block(x, f"blocks.{i}")
-        x = self.block(x, f"blocks.{last}", self.config.pooled_tokens)
-        return x if self.config.pooled_norm else self.layer_norm(x, "norm")
+            x = self.block(x, f"blocks.{i}", rotation=self.rotation(i))
+        x = self.block(x, f"blocks.{last}", self.config.pooled_tokens, self.rotation(last))
+        return x if self.config.pooled_norm or not self.config.final_norm else self.layer_norm(x, "norm")
 
-    def block(self, x: Array, name: str, queries: int | None = None) -> Array:
-        """One pre-norm encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given."""
-        y = self.attention(self.layer_norm(x, f"{name}.norm1"), f"{name}.attention", queries)
+    def block(self, x: Array, name: str, queries: int | None = None, rotation: Array | None = None) -> Array:
+        """One encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given."""
+        norm1, norm2 = (partial(self.layer_norm, name=f"{name}.norm{i}") for i in (1, 2))
+        if self.config.post_norm:
+            y = norm1(self.attention(x, f"{name}.attention", queries, rotation))
+        else:
+            y = self.attention(norm1(x), f"{name}.attention", queries, rotation)
         x = self.add(x[:, :queries], y, f"{name}.scale1")
-        y = self.mlp(self.layer_norm(x, f"{name}.norm2"), f"{name}.mlp")
+        y = norm2(self.mlp(x, f"{name}.mlp")) if self.config.post_norm else self.mlp(norm2(x), f"{name}.mlp")
         return self.add(x, y, f"{name}.scale2")
 
     def add(self, x: Array, branch: Array, scale: str) -> Array:
@@ -101,30 +108,65 @@ class NumpyViT:
         branch += x
         return branch
 
-    def attention(self, x: Array, name: str, queries: int | None = None) -> Array:
+    def attention(self, x: Array, name: str, queries: int | None = None, rotation: Array | None = None) -> Array:
         """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
         heads = self.config.heads
         asked = self.linear(x[:, :queries], f"{name}.query")  # b r (h d)
         keys, values = self.linear(x, f"{name}.key"), self.linear(x, f"{name}.value")
         asked *= np.float32(self.config.head_width**-0.5)
         q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (asked, keys, values))
+        if rotation is not None:
+            rotate(q, rotation)
+            rotate(k, rotation)
+        bias = None
+        if self.config.relative_positions:
+            bias = self.tensors[f"{name}.relative_positions"][self.index[:queries]]  # r n h
+            bias = rearrange(bias, "r n h -> h r n")
 
         def answer(rows: slice) -> None:
             for i in range(len(x)):  # one picture at a time: the scores of many would leave the cache
                 scores = q[i, :, rows] @ rearrange(k[i], "h n d -> h d n")  # h r n
+                if bias is not None:
+                    scores += bias[:, rows]
                 softmax(scores)
                 np.matmul(scores, v[i], out=q[i, :, rows])  # the queries have been asked: their place is free
 
         self.shared(q.shape[2], answer)
+        if self.config.attention_norm:
+            asked = self.layer_norm(asked, f"{name}.norm")
         return self.linear(asked, f"{name}.out") if self.config.attention_out else asked
 
+    @cached_property
+    def index(self) -> npt.NDArray[np.int64]:
+        """Rows of a table of relative positions: [n n]."""
+        return relative_index(self.config)
+
+    def rotation(self, block: int) -> Array | None:
+        """The cosines and sines [2 h n f] by which a block turns queries and keys, where positions are rotary."""
+        return None if self.config.rotary is None else self.rotations[block % len(self.rotations)]
+
+    @cached_property
+    def rotations(self) -> Array:
+        """Those of each block, or one for all: [l 2 h n f]."""
+        turning = self.tensors.get("rotary.frequencies", frequencies(self.config))
+        turning = rearrange(turning, "l xy h f -> xy l h 1 f")
+        angles = reduce(turning * rearrange(places(self.config), "xy n -> xy 1 1 n 1"), "xy ... -> ...", "sum")
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
     def mlp(self, x: Array, name: str) -> Array:
-        """Two linear layers around a GELU, on each token alone: [b n d] -> [b n d]."""
-        x = self.linear(x, f"{name}.fc1", gelu_tanh if self.config.gelu == "tanh" else gelu_exact)
+        """Two linear layers around a GELU or with a gate, on each token alone: [b n d] -> [b n d]."""
+        if self.config.gated_mlp:
+            gate = self.linear(x, f"{name}.gate", silu)
+            x = self.linear(x, f"{name}.fc1")
+            x *= gate
+        else:
+            x = self.linear(x, f"{name}.fc1", GELUS[self.config.gelu])
+        if self.config.mlp_norm:
+            x = self.layer_norm(x, f"{name}.norm")
         return self.linear(x, f"{name}.fc2")
 
     def pooled(self, x: Array) -> Array:
-        """One vector a picture: the class token, or a mean."""
+        """One vector a picture: the class token, a mean, or both."""
         match self.config.pooling:
             case "cls":
                 x = x[:, 0] if not self.config.distillation_token else x[:, :2]
@@ -132,6 +174,9 @@ class NumpyViT:
                 x = reduce(x[:, self.config.prefix :], "b n d -> b d", "mean")
             case "mean_all":
                 x = reduce(x, "b n d -> b d", "mean")
+            case "cls_mean":
+                mean = reduce(x[:, self.config.prefix :], "b n d -> b d", "mean")
+                x = np.concatenate([x[:, 0], mean], axis=1)
         return self.layer_norm(x, "norm") if self.config.pooled_norm else x
 
     def classify(self, x: Array) -> Array:
@@ -183,6 +228,13 @@ def softmax(x: Array) -> None:
     x -= x.max(axis=-1, keepdims=True)
     np.exp(x, out=x)
     x /= x.sum(axis=-1, keepdims=True)
+
+
+def rotate(x: Array, rotation: Array) -> None:
+    """Turn pairs of neighbouring numbers [b h n (f two)] by cosines and sines [2 h n f] of their angles, in place."""
+    cos, sin = rotation[:, :, : x.shape[2]]
+    u, v = rearrange(x, "b h n (f two) -> two b h n f", two=2)
+    u[...], v[...] = u * cos - v * sin, u * sin + v * cos
 
 
 # log of the normal distribution's upper tail, log(erfc(u / sqrt 2) / 2), for u in [0, 6], highest power first: a
@@ -240,3 +292,22 @@ def gelu_tanh(x: Array) -> None:
         u += np.float32(1)
         u *= np.float32(0.5)
         y *= u
+
+
+def silu(x: Array, slope: float = 1.0) -> None:
+    """SiLU, x times the logistic function of `slope` times x, in place: [n d]."""
+    us = np.empty((max(1, BLOCK // x.shape[1]), x.shape[1]), np.float32)
+    for i in range(0, len(x), len(us)):
+        y = x[i : i + len(us)]
+        u = us[: len(y)]
+        np.multiply(y, np.float32(-slope), out=u)
+        np.exp(u, out=u)
+        u += np.float32(1)
+        y /= u
+
+
+GELUS: dict[str, Callable[[Array], None]] = {
+    "exact": gelu_exact,
+    "tanh": gelu_tanh,
+    "quick": partial(silu, slope=1.702),
+}

@@ -26,6 +26,7 @@ Filter: TypeAlias = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", 
 FILTERS: tuple[Filter, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 
 HALF = (0.5, 0.5, 0.5)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # A picture of 1 x 10,000 pixels resized by its shortest side would be 248 x 2,480,000. Past this many pixels only the
@@ -138,6 +139,8 @@ FAMILIES: dict[str, Callable[[int], Preprocess]] = {
     "timm": lambda s: Preprocess(s, s if s >= 384 else int(s / 0.9), "shortest", "bicubic", HALF, HALF, "even"),
     "deit": lambda s: Preprocess(s, s * 256 // 224, "shortest", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "even"),
     "torchvision": lambda s: Preprocess(s, s * 256 // 224, "shortest", "bilinear", IMAGENET_MEAN, IMAGENET_STD, "even"),
+    "clip": lambda s: Preprocess(s, s, "shortest", "bicubic", CLIP_MEAN, CLIP_STD, "down"),
+    "siglip": lambda s: Preprocess(s, s, "squash", "bicubic"),
     "hf-deit": lambda s: Preprocess(s, s * 256 // 224, "squash", "bicubic", IMAGENET_MEAN, IMAGENET_STD, "down"),
 }
 """What each family does to a picture before the network, by the name that `--preprocess` takes; called with the size.
@@ -146,6 +149,8 @@ hf           both sides to size, bilinear, mean and std .5 (transformers, google
 timm         shortest side to size / .9 (from 384 on: to size), bicubic, .5 (timm, `vision_transformer.py`, augreg)
 deit         shortest side to size * 256/224, bicubic, ImageNet's mean and std (facebookresearch/deit, `datasets.py`)
 torchvision  shortest side to size * 256/224, bilinear, ImageNet's (torchvision, `ViT_B_16_Weights.IMAGENET1K_V1`)
+clip         shortest side to size, bicubic, CLIP's mean and std (transformers, openai/clip-*'s own settings)
+siglip       both sides to size, bicubic, .5 (transformers, google/siglip-*'s own settings)
 hf-deit      both sides to size * 256/224, bicubic, ImageNet's (transformers, facebook/deit-*'s own settings)
 
 Each then crops the centre.
