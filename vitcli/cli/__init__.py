@@ -94,7 +94,8 @@ def main() -> None:
     except Exception as error:
         if console.debugging() or not lacking(error):
             raise
-        console.error("There is not enough memory. Give it more, or a smaller --batch or fewer --workers.")
+        # not with rich, which may not have been imported yet, and now cannot be
+        sys.stderr.write("error: There is not enough memory. Give it more, or a smaller --batch or fewer --workers.\n")
         sys.exit(1)
     finally:
         gc.freeze()  # skips a last collection of torch's objects at exit, a quarter of a second
