@@ -91,7 +91,7 @@ def damaged(ending: str, what: str, count: int, seed: int = 0) -> Counter[str]:
         classify(out, 12, False)
         whole = {file: file.read_bytes() for file in out.parent.iterdir()}
         expected = contents(out)
-        target = out.with_name(out.name + ".vit-journal") if what == "journal" else out
+        target = out.with_name(f".{out.name}.vit-journal") if what == "journal" else out
         for number in range(count):
             for file in out.parent.iterdir():
                 file.unlink()
@@ -226,7 +226,7 @@ def main(ending: str, points: int, seed: int, library: str, folder: str) -> int:
                     problems += 1
                     print(f"{what}: {said}")
                 after, told = apart(lambda: resumed(out))  # noqa: B023
-                left = {file.name for file in out.parent.iterdir()} - {out.name, f"{out.name}.vit-journal"}
+                left = {file.name for file in out.parent.iterdir()} - {out.name, f".{out.name}.vit-journal"}
                 if after != 0 or json.loads(told) != expected or left:
                     problems += 1
                     print(f"{what}: status {status}, then {after}, left {left}: {said[-300:]} | {told[-600:]}")

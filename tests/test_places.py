@@ -53,9 +53,9 @@ def test_what_is_kept_beside_an_output_is_nobodys_output(tmp_path: Path) -> None
         for option in OPTIONS:
             refused("vit keeps", {option: tmp_path / f"any.jsonl{ending}"})
     with open_output(tmp_path / "out.jsonl", None, {}):
-        refused("vit keeps", {"--failures": tmp_path / "out.jsonl.vit-journal"}, there=OPTIONS)
+        refused("vit keeps", {"--failures": tmp_path / ".out.jsonl.vit-journal"}, there=OPTIONS)
     for ending in ("-wal", "-shm", "-journal"):
-        refused("vit keeps", {"-o": tmp_path / "x.db", "--failures": tmp_path / f"x.db{ending}"})
+        refused("kept beside", {"-o": tmp_path / "x.db", "--failures": tmp_path / f"x.db{ending}"})
 
 
 def test_what_is_read_is_never_written(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
         refused("exists already", {option: tmp_path / "there"}, kind=OutputError)
         for long in (251, 241, 304):
             refused("too long", {option: tmp_path / ("x" * long)}, kind=OutputError)
-        check({option: tmp_path / ("x" * 235)})
+        check({option: tmp_path / ("x" * 234)})
         check({option: Path(os.devnull)})
     if os.geteuid():
         (tmp_path / "locked").mkdir(mode=0o500)
@@ -117,7 +117,7 @@ def test_the_command_refuses_before_it_begins(vit: Vit, tiny: Path, folder: Path
     for status, options in (
         (2, (*out, "--failures", tmp_path / "o.jsonl")),
         (2, (*out, "--summary-json", tmp_path / "o.jsonl")),
-        (2, (*out, "--failures", tmp_path / "o.jsonl.vit-journal")),
+        (2, (*out, "--failures", tmp_path / ".o.jsonl.vit-journal")),
         (2, ("-f", "jsonl", "-o", folder / "1.png")),
         (2, ("-f", "jsonl", "-o", folder / "1.jpg")),
         (2, ("-f", "jsonl", "-o", tmp_path / "list")),

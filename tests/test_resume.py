@@ -183,3 +183,14 @@ def test_no_more_columns_than_classes(vit: Vit, tiny: Path, folder: Path) -> Non
     header, row = done.stdout.splitlines()
     assert header.count("label_") == 10
     assert row.count(",") == header.count(",")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "parquet", "sqlite"])
+def test_nothing_visible_is_left_beside_a_finished_output(
+    vit: Vit, tiny: Path, picture: Path, tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / "results" / f"out.{ending}"
+    out.parent.mkdir()
+    assert vit("classify", picture, "--model", tiny, "-o", out).returncode == 0
+    assert [file.name for file in out.parent.iterdir() if not file.name.startswith(".")] == [out.name]
+    assert vit("classify", picture, "--model", tiny, "-o", out, "--resume").returncode == 0

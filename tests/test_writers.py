@@ -585,7 +585,7 @@ def refused(path: Path, message: str) -> None:
 
 
 def journal_of(path: Path) -> Path:
-    return path.with_name(path.name + ".vit-journal")
+    return path.with_name(f".{path.name}.vit-journal")
 
 
 BESIDE = [name for name in KEPT if name != "sqlite"]  # the formats whose journal is a file of its own

@@ -1,6 +1,6 @@
 """`Journal`: which inputs an output answers already, so that a run that was stopped, or killed, can go on.
 
-A small SQLite file beside the output (`labels.csv.vit-journal`), or tables in the output where that is SQLite. It
+A small SQLite file beside the output (`.labels.csv.vit-journal`), or tables in the output where that is SQLite. It
 holds how the results were made, and a row for each row of the output: which input it answers and where it is.
 
     name     BLOB     digest of the input's name

@@ -19,7 +19,7 @@ class Lock:
     """
 
     def __init__(self, path: Path, target: Path) -> None:
-        self.file = target.with_name(target.name + ENDING)
+        self.file = target.with_name(f".{target.name}{ENDING}")
         while True:
             self.handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
             try:

@@ -363,8 +363,8 @@ def rebuild(target: Path, format: Rows, journal: Journal) -> None:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """The file beside a path whose name has an ending more."""
-    return path.with_name(path.name + ending)
+    """A file that is kept next to another: ours are hidden, those of SQLite have the names that it gives them."""
+    return path.with_name(f"{'.' if ending.startswith('.vit-') else ''}{path.name}{ending}")
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:
