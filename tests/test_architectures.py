@@ -204,3 +204,18 @@ def test_an_epsilon_that_is_not_said_is_the_classs_own(tiny: Path, tmp_path: Pat
             checkpoints.load(edited(tiny, tmp_path / kind, model_type=kind, layer_norm_eps=None)).config.norm_eps == eps
         )
     assert known("vit", TRANSFORMERS) == known("deit", TRANSFORMERS)
+
+
+@pytest.mark.parametrize(
+    ("tag", "warned"), [("openai", True), ("laion2b", True), ("openai_ft_in1k", False), ("", False)]
+)
+def test_the_outputs_of_a_clip_tower_are_not_taken_for_classes_in_silence(
+    oracles: Path, tmp_path: Path, tag: str, warned: bool
+) -> None:
+    source = oracles / "families" / "vit_base_patch16_clip_224"
+    shutil.copytree(source, tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    config.setdefault("pretrained_cfg", {})["tag"] = tag
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    warnings = checkpoints.peek(tmp_path / "model").warnings
+    assert any("match pictures with texts" in warning for warning in warnings) == warned

@@ -38,6 +38,7 @@ __all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized
 
 IMAGENET_21K = (21841, 21843)
 
+TEXTS = "these weights match pictures with texts (CLIP): what stands for classes here means nothing by itself"
 ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
 
 
@@ -261,6 +262,8 @@ def _labels(settings: Settings, classes: int, given: Labels | None) -> tuple[Lab
         return Labels.imagenet1k(), "ImageNet-1k, because there are 1000 classes"
     if classes in IMAGENET_21K:
         return Labels.unnamed(classes), "ImageNet-21k by their number; names are not built in, give them with --labels"
+    if settings.matches_texts:
+        settings.warnings.append(TEXTS)
     settings.warnings.append("nothing names the classes: they are called class 0, class 1, ... (--labels names them)")
     return Labels.unnamed(classes), "unnamed"
 

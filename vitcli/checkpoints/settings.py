@@ -117,6 +117,15 @@ class Settings:
         return "", None
 
     @property
+    def matches_texts(self) -> bool:
+        """Whether these are the weights of an image tower as CLIP trains it: their last layer gives no classes.
+
+        timm names them after their training alone (`openai`, `laion2b`), and those fine-tuned on classes `..._ft_in1k`.
+        """
+        tag = self.timm.get("tag")
+        return "clip" in self.named()[0] and isinstance(tag, str) and bool(tag) and "ft_" not in tag
+
+    @property
     def architecture(self) -> Architecture:
         """What the name of the architecture tells, nothing where there is none or it is not known."""
         return self.named()[1] or Architecture("")
