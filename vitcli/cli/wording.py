@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vitcli.errors import UsageError
+from vitcli.escaping import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +118,7 @@ def sentence(error: Any, options: Collection[str]) -> str:
     named = max(param.opts, key=len) if param.param_type_name == "option" else param.human_readable_name
     if not message:  # MissingParameter
         return f"{named} is missing. --help says more."
-    value, _, _ = message.partition(" is not ")
+    value = short(message.partition(" is not ")[0], 40)
     kind = param.type
     if choices := getattr(kind, "choices", None):
         words = [str(getattr(choice, "value", choice)) for choice in choices]
