@@ -8,6 +8,8 @@ corpus     the awkward pictures of VIT_TEST_EDGE: one row each
 mutations  damaged pictures of every format: one row each, nothing hangs or writes a traceback
 kills      kill -9 at random moments, each followed by --resume: the rows of an unbroken run, in every format
 disk       the same with a disk that fills up
+faults     killed, torn or refused at every single call to the system, in every format; needs a C compiler
+damage     journals and outputs damaged in many ways: refused and left as they are, or resumed right
 memory     the peak of a run over many inputs against that over few
 overlap    a run against decoding alone and the network alone, on the pictures of VIT_TEST_IMAGES
 """
@@ -30,11 +32,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import faults as study
 from awkward import encoded, mutated, noise, rows
 from conftest import save_reference
 
 VIT = Path(sys.executable).with_name("vit")
-ENDINGS = (".jsonl", ".csv", ".parquet", ".sqlite")
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
 
 
 def vit(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -125,6 +128,28 @@ def disk(home: Path, small: list[object], given: argparse.Namespace) -> None:
     broken_off(home, small, argparse.Namespace(**{**vars(given), "times": min(given.times, 10)}), "disk", full)
 
 
+def faults(_home: Path, _small: list[object], given: argparse.Namespace) -> None:
+    for ending in study.ENDINGS:
+        start = time.perf_counter()
+        try:
+            done = study.study(ending, given.points, given.seed)
+        except OSError as error:
+            print(f"faults     skipped: {error}")
+            return
+        print(
+            f"faults     {ending[1:]}: {sum(done.values())} of {sum(done.values())} points ended with every row", end=""
+        )
+        print(f", in {time.perf_counter() - start:.0f} s")
+
+
+def damage(_home: Path, _small: list[object], given: argparse.Namespace) -> None:
+    for ending in ENDINGS:
+        for what in ("journal", "output"):
+            if (ending, what) != (".sqlite", "journal"):  # the output holds it
+                done = study.damaged(ending, what, given.damaged, given.seed)
+                print(f"damage     {ending[1:]}, {what}: {dict(done)} of {given.damaged}")
+
+
 def memory(home: Path, small: list[object], given: argparse.Namespace) -> None:
     weights = os.environ.get("VIT_TEST_WEIGHTS")
     model = ["--model", weights] if weights and not given.tiny else [*small[:2], "--engine", "torch"]
@@ -190,7 +215,7 @@ def overlap(home: Path, small: list[object], given: argparse.Namespace) -> None:
     print(f"overlap    {len(items)} pictures, best of {given.rounds}: {seconds}: {ratio:.3f} times the larger")
 
 
-PARTS = {part.__name__: part for part in (corpus, mutations, kills, disk, memory, overlap)}
+PARTS = {part.__name__: part for part in (corpus, mutations, kills, disk, faults, damage, memory, overlap)}
 
 
 def main() -> None:
@@ -199,6 +224,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=50, help="runs broken off for each format")
     parser.add_argument("--inputs", type=int, default=2000, help="inputs of each of those")
     parser.add_argument("--mutations", type=int, default=10_000)
+    parser.add_argument("--points", type=int, help="calls that go wrong in a phase and kind; by default all")
+    parser.add_argument("--damaged", type=int, default=2500, help="journals, and outputs, for each format")
     parser.add_argument("--many", type=int, default=100_000, help="inputs of the run whose memory is compared")
     parser.add_argument("--tiny", action="store_true", help="compare memory with a tiny model, whatever the weights")
     parser.add_argument("--rounds", type=int, default=5, help="of the overlap")
