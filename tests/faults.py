@@ -188,7 +188,7 @@ def main(ending: str, points: int, seed: int, library: str, folder: str) -> int:
         again = options | ({"resume": True} if ending != ".txt" else {"force": True})
 
         def broken(out: Path, number: int, kind: int) -> int:
-            faults.fault_arm(number, kind, str(out).encode())
+            faults.fault_arm(number, kind, f"{out.parent}/".encode())
             try:
                 classify(out, COUNT, good, **options)  # noqa: B023
             finally:

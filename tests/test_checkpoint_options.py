@@ -50,7 +50,7 @@ def test_classify_takes_them_all(vit: Vit, oracles: Path, picture: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("option", "value", "message"), [
-    ("--preprocess", "keras", "'keras' is not one of hf, timm, deit, torchvision, hf-deit"),
+    ("--preprocess", "keras", "'keras' is not one of hf, timm, deit, torchvision, clip, siglip, hf-deit"),
     ("--image-size", "50", "--image-size 50 is not a multiple of the patch size 16"),
     ("--heads", "5", "--heads 5 does not divide the width of attention, 32."),
     ("--pooling", "max", "'max' is not one of cls, mean"),

@@ -95,7 +95,7 @@ def test_help_and_version_have_their_usual_names(vit: Vit, words: list[str], sam
     [
         (["classify", "x", "--topk", "abc"], "--topk 'abc' is not a whole number from 1."),
         (["classify", "x", "--topk", "0"], "--topk 0 is not a whole number from 1."),
-        (["classify", "x", "--batch", "1.5"], "--batch '1.5' is not a whole number from 1."),
+        (["classify", "x", "--batch", "1.5"], "--batch '1.5' is not a whole number from 1 to 4096."),
         (["classify", "x", "--threshold", "p"], "--threshold 'p' is not a number."),
         (
             ["classify", "x", "--engine", "nump"],

@@ -188,7 +188,7 @@ def explained(path: Path | None, advice: str = "") -> Iterator[None]:
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # the last is how damaged text of a database reads
         said = (error.strerror or error) if isinstance(error, OSError) else error
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            said = f"{said}: it leaves room for endings as .vit-journal when it has some 20 bytes less than the most"
+            said = f"{said}, or that of a file beside it, which is up to 20 bytes longer: choose a shorter one"
         raise OutputError(f"{path or 'stdout'} cannot be written ({said}).{advice}") from None
 
 

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import OutputError
+from vitcli.escaping import short
 from vitcli.sources import Input
 
 # of the header: what may differ between runs whose rows are to stand in one output
@@ -245,7 +246,9 @@ class Journal:
         before = now if self.new else self.get("header", now)
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if keys:
-            differences = "; ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in keys[:3])
+            differences = "; ".join(
+                f"{key} {short(repr(before.get(key)), 40)}, now {short(repr(now.get(key)), 40)}" for key in keys[:3]
+            )
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise OutputError(
                 f"{output} was made with other settings ({differences}{more}). Use those again, or another output."
