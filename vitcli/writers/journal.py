@@ -53,19 +53,17 @@ VERSION = 2  # of the schema
 
 SEALED = "id, name, content, size, mtime_ns, failed, start, stop, digest, record, failure"  # `run` changes by every run
 
-SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS vit_rows (
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS vit_rows (
     id INTEGER PRIMARY KEY, name BLOB NOT NULL, content BLOB, size INTEGER, mtime_ns INTEGER,
     failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, digest BLOB, record TEXT,
     failure TEXT
-);
-CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name);
-CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL;
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
+)""",
+    "CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name)",
+    "CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL",
+    f"PRAGMA user_version = {VERSION}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,9 @@ class Journal:
             self.db.execute("PRAGMA busy_timeout = 500")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute(f"PRAGMA busy_timeout = {5000 if self.shared else 500}")
-            self.db.executescript(SCHEMA)
-            self.begin()
+            self.begin()  # with the tables comes the seal
+            for statement in SCHEMA:
+                self.db.execute(statement)
             self.run = int(self.get("run", 0)) + 1
             self.set("run", self.run)
             if self.get("header") is None:
@@ -139,7 +138,7 @@ class Journal:
 
     @contextlib.contextmanager
     def free(self) -> Iterator[None]:
-        """A journal that is locked is another run's."""
+        """A journal that is locked is another run's, and one that is no database is damaged."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -148,6 +147,8 @@ class Journal:
                     f"Another run is writing to {self.path}: wait for it, or choose another output."
                 ) from None
             raise
+        except sqlite3.DatabaseError:
+            raise self.damaged() from None
 
     def read(self) -> None:
         """Take up what an earlier run wrote. Raises OutputError when that is not what it wrote."""
@@ -161,10 +162,14 @@ class Journal:
         except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
-            raise OutputError(
-                f"{self.path} is damaged, or was changed: it cannot be resumed. "
-                "Choose another output, or --force to overwrite it."
-            ) from None
+            raise self.damaged() from None
+
+    def damaged(self) -> OutputError:
+        """That this is no journal any more."""
+        return OutputError(
+            f"{self.path} is damaged, or was changed: it cannot be resumed. "
+            "Choose another output, or --force to overwrite it."
+        )
 
     def count(self) -> None:
         """Digest every row anew."""
