@@ -6,7 +6,6 @@ Python would hash 2^50 times, is a list of pairs here. Only names that torch its
 
 from __future__ import annotations
 
-import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +69,8 @@ def read(stream: IO[bytes], widths: dict[str, int]) -> Any:
 
     Raises Stranger, and anything else for a pickle that is damaged.
     """
+    import pickletools  # here, because most checkpoints are no pickles
+
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[Any, Any] = {}

@@ -14,7 +14,6 @@ import typer
 from vitcli.cli import console, streams
 from vitcli.cli.group import Group
 from vitcli.errors import VitError
-from vitcli.memory import lacking
 
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
@@ -92,6 +91,8 @@ def main() -> None:
         console.error(str(error) if isinstance(error, VitError) else unforeseen(error))
         sys.exit(getattr(error, "exit_status", VitError.exit_status))
     except Exception as error:
+        from vitcli.memory import lacking
+
         if console.debugging() or not lacking(error):
             raise
         # not with rich, which may not have been imported yet, and now cannot be

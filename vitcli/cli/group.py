@@ -18,7 +18,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from vitcli.cli.wording import COMMANDS, plainly, understood
 from vitcli.errors import UsageError
-from vitcli.pictures.formats import is_picture
 
 
 class Command(TyperCommand):
@@ -111,5 +110,7 @@ def command_first(args: list[str], commands: Collection[str]) -> list[str]:
         return ["--version", *args[1:]]
     if args[0] in ("-h", "--help", "--version", "-V", "--debug", "--install-completion", "--show-completion"):
         return args
+    from vitcli.pictures.formats import is_picture
+
     named = any(is_picture(arg) or "://" in arg or os.path.exists(arg) for arg in args)  # noqa: PTH110 (not a path yet)
     return ["classify", *args] if named and not any(arg in commands for arg in args) else args
