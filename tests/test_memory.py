@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import noise
+from vitcli import memory
 from vitcli.errors import PictureError
-from vitcli.pictures import images, memory
-from vitcli.pictures.memory import Budget
+from vitcli.pictures import budget, images
+from vitcli.pictures.budget import Budget
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.sources import Input
 from vitcli.streaming import opened
@@ -74,21 +75,21 @@ def test_a_share_does_not_grow() -> None:
 
 def test_the_machine_is_asked_only_when_much_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(memory, "available", lambda: asked.append(1) or 8 << 30)
-    budget = Budget()
-    with budget.share() as first, budget.share() as second:
-        first.take(memory.FLOOR // 2)
-        second.take(memory.FLOOR // 2)
+    monkeypatch.setattr(budget, "available", lambda: asked.append(1) or 8 << 30)
+    room = Budget()
+    with room.share() as first, room.share() as second:
+        first.take(budget.FLOOR // 2)
+        second.take(budget.FLOOR // 2)
         assert not asked
-        with budget.share() as third:
+        with room.share() as third:
             third.take(1)
         assert asked == [1]
-    assert budget.most == (8 << 30) // memory.PART
+    assert room.most == (8 << 30) // budget.PART
 
 
 def test_a_machine_with_little_memory_still_has_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 1 << 20)
-    assert Budget().most == memory.FLOOR
+    monkeypatch.setattr(budget, "available", lambda: 1 << 20)
+    assert Budget().most == budget.FLOOR
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ from vitcli.errors import OutOfMemory, PictureError, TooManyFiles
 from vitcli.network.backend import Logits, Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
+from vitcli.pictures.budget import BUDGET, Share
 from vitcli.pictures.images import MAX_PIXELS
-from vitcli.pictures.memory import BUDGET, Share
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure
 from vitcli.sources import Given, Input, taken

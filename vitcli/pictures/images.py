@@ -33,8 +33,8 @@ from vitcli.errors import PictureError, VitError, unopened
 from vitcli.impostors import impostor
 from vitcli.pictures import colour, headers
 from vitcli.pictures.bounded import Sized, bounded
+from vitcli.pictures.budget import BUDGET, Share
 from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
-from vitcli.pictures.memory import BUDGET, Share
 from vitcli.pictures.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. A file of a few kilobytes can claim

@@ -6,16 +6,14 @@ too much. It is never refused: one that is larger than the budget is decoded alo
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
+
+from vitcli.memory import available
 
 PART = 4  # of the memory that is free, one byte in so many is theirs; the rest is for the network and everybody else
 FLOOR = 256 << 20  # bytes that are theirs in any case
-UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
 
 
 class Budget:
@@ -74,50 +72,3 @@ class Share:
 
 
 BUDGET = Budget()  # the process's
-
-
-def available() -> int:
-    """Bytes that this process may still take, as far as the system says: what is free, within its limits."""
-    return min([*_of_machine(), *_of_cgroups(), *_of_address_space()], default=UNKNOWN)
-
-
-def _of_machine() -> Iterator[int]:
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) << 10
-            return
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" in names:  # macOS: what there is, as it does not say what is free
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _of_cgroups() -> Iterator[int]:
-    """The limits of a container or service, in both versions of Linux's control groups; each may lie in others."""
-    for line in _text("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            root, name = ("", "memory.max") if not controllers else ("memory", "memory.limit_in_bytes")
-            place = Path("/sys/fs/cgroup", root)
-            for part in ["", *path.strip("/").split("/")]:
-                place = place / part
-                if (limit := _text(place / name).strip()).isdecimal():
-                    yield int(limit)
-
-
-def _of_address_space() -> Iterator[int]:
-    """What `ulimit -v` leaves."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        pages = _text("/proc/self/statm").split()
-        yield max(0, limit - (int(pages[0]) * resource.getpagesize() if pages else 0))
-
-
-def _text(path: Path | str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
