@@ -157,3 +157,9 @@ def test_the_command_lines_default_is_the_catalogs() -> None:
 def test_importing_it_imports_no_numbers() -> None:
     code = "import sys, vitcli.hub.catalog; print([m for m in ('numpy', 'torch', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("model", catalog.MODELS, ids=lambda m: m.name)
+def test_capitals_do_not_matter(model: catalog.Model) -> None:
+    for name in (model.name, model.repository):
+        assert catalog.find(name.upper()) == catalog.find(name.lower()) == model

@@ -504,3 +504,7 @@ def test_real_weights_load_whole_and_finite(weights: Path) -> None:
     assert checkpoint.labels.wnids[285] == "n02124075"
     assert checkpoint.not_finite() == []
     assert checkpoint.warnings == ()
+
+
+def test_a_checkpoint_is_shown_in_a_line_without_its_weights(tiny: Path) -> None:
+    assert len(repr(checkpoints.load(tiny))) < 120 + len(str(tiny))

@@ -42,7 +42,7 @@ TEXTS = "these weights match pictures with texts (CLIP): what stands for classes
 ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checkpoint:
     """Weights and all that belongs to them.
 
@@ -73,6 +73,9 @@ class Checkpoint:
         """Every file that it may have been read from: the weights, and the settings beside them."""
         folder = self.files[0].parent
         return (*self.files, self.path, *(folder / name for name in (*SETTINGS, *WEIGHTS)))
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {str(self.path)!r}: {self.config.name}, {self.config.classes} classes, {self.layout}>"
 
     def sha256(self) -> str:
         """Hash of the file of weights, as the hub states it; of shards, the hash of their hashes in order."""

@@ -136,11 +136,11 @@ def address(name: str) -> str:
 def find(name: str) -> Model | None:
     """The model of a short name, a repository `org/name` or `org/name@revision`; None for what can be neither.
 
-    Names may be pasted as `address` reads them, and timm's without a tag where only one row has it. A repository that
-    is not in the catalog is a Model of which nothing else is known.
+    Names may be pasted as `address` reads them, in capitals or not, and timm's without a tag where only one row has it.
+    A repository that is not in the catalog is a Model of which nothing else is known.
     """
     short, at, revision = address(name).partition("@")
-    known = next((m for m in MODELS if short in (m.name, m.repository)), None)
+    known = next((m for m in MODELS if short.lower() in (m.name.lower(), m.repository.lower())), None)
     if known is None and len(tagged := _tagged(short)) == 1:
         known = tagged[0]
     match = ADDRESS.fullmatch((known.repository if known else short) + at + revision)
