@@ -146,3 +146,11 @@ def test_a_variable_sets_the_option_that_the_readme_says() -> None:
     assert rows.keys() == options.keys()
     for variable, option in rows.items():
         assert option in options[variable]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    from vitcli import __version__
+
+    first = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__
