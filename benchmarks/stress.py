@@ -5,7 +5,8 @@
     VIT_TEST_WEIGHTS=DIR VIT_TEST_EDGE=DIR VIT_TEST_IMAGES=DIR python benchmarks/stress.py
 
 corpus     the awkward pictures of VIT_TEST_EDGE: one row each
-mutations  damaged pictures of every format: one row each, nothing hangs or writes a traceback
+mutations  damaged pictures of every format: one row each, no traceback, 10 s without a row or 1 GiB of memory
+archives   the same with damaged archives
 kills      kill -9 at random moments, each followed by --resume: the rows of an unbroken run, in every format
 disk       the same with a disk that fills up
 faults     killed, torn or refused at every single call to the system, in every format; needs a C compiler
@@ -27,16 +28,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import faults as study
-from awkward import encoded, mutated, noise, rows
+from awkward import encoded, mutated, mutated_archives, noise, rows
 from conftest import save_reference
 
 VIT = Path(sys.executable).with_name("vit")
+LATE = 10.0  # seconds
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
 
 
@@ -61,18 +63,49 @@ def corpus(home: Path, small: list[object], _: argparse.Namespace) -> None:
 
 
 def mutations(home: Path, small: list[object], given: argparse.Namespace) -> None:
-    folder = home / "mutated"
+    survived(home, small, "mutations", mutated(given.mutations, given.seed))
+
+
+def archives(home: Path, small: list[object], given: argparse.Namespace) -> None:
+    survived(home, small, "archives", mutated_archives(given.mutations, given.seed))
+
+
+def survived(home: Path, small: list[object], what: str, files: Iterable[tuple[str, bytes]]) -> None:
+    """One row for each input that damaged files hold, none later than LATE after the one before, in little memory."""
+    from vitcli.sources import inputs
+
+    folder = home / what
     folder.mkdir()
-    for name, data in mutated(given.mutations, given.seed):
+    for name, data in files:
         (folder / name).write_bytes(data)
-    start = time.perf_counter()
-    done = vit("classify", folder, "-f", "jsonl", "--summary-json", home / "summary.json", *small)
-    took = time.perf_counter() - start
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == len({row["path"] for row in found}) == given.mutations
-    reasons = Counter(row.get("error", "ok") for row in found)
-    assert "crashed" not in reasons, [row for row in found if row.get("error") == "crashed"][:3]
-    print(f"mutations  {len(found)} inputs, {len(found)} rows in {took:.0f} s: {dict(reasons.most_common())}")
+    listed, out, said = home / f"{what}.txt", home / f"{what}.jsonl", home / f"{what}.err"
+    listed.write_text("".join(f"{path}\n" for path in sorted(folder.iterdir())))
+    expected = Counter(os.fsencode(item.name) for item in inputs([f"@{listed}"]))
+    start = last = time.perf_counter()
+    longest = 0.0
+    with said.open("wb") as err, out.open("wb") as file:
+        command = [str(part) for part in (VIT, "classify", f"@{listed}", "-f", "jsonl", *small)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err) as run:
+            assert run.stdout is not None
+            for line in run.stdout:
+                file.write(line)
+                longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+            _, status, usage = os.wait4(run.pid, 0)
+            run.returncode = os.waitstatus_to_exitcode(status)
+    took, peak = time.perf_counter() - start, usage.ru_maxrss >> 10
+    assert run.returncode == 3, (run.returncode, said.read_text(errors="replace")[-2000:])
+    assert b"Traceback" not in said.read_bytes()
+    assert Counter(name for name, _, _ in rows(out)) == expected
+    reasons = Counter(json.loads(line).get("error", "ok") for line in out.read_bytes().splitlines())
+    assert "crashed" not in reasons, [line for line in out.read_bytes().splitlines() if b'"crashed"' in line][:3]
+    assert longest < LATE, f"{longest:.1f} s without a row"
+    assert peak < 1024, f"{peak} MiB"
+    count = len(listed.read_text().splitlines())
+    print(
+        f"{what:<10} {count} files, {expected.total()} inputs, as many rows in {took:.0f} s, at most {longest:.1f} s",
+        end="",
+    )
+    print(f" without one, {peak} MiB at peak: {dict(reasons.most_common())}")
 
 
 def broken_off(
@@ -215,7 +248,7 @@ def overlap(home: Path, small: list[object], given: argparse.Namespace) -> None:
     print(f"overlap    {len(items)} pictures, best of {given.rounds}: {seconds}: {ratio:.3f} times the larger")
 
 
-PARTS = {part.__name__: part for part in (corpus, mutations, kills, disk, faults, damage, memory, overlap)}
+PARTS = {part.__name__: part for part in (corpus, mutations, archives, kills, disk, faults, damage, memory, overlap)}
 
 
 def main() -> None:

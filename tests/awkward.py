@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import os
 import random
 import sqlite3
 import struct
+import tarfile
+import zipfile
 import zlib
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,30 +48,93 @@ def encoded(kind: str, seed: int = 0) -> bytes:
 
 
 def mutated(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of damaged pictures: bytes flipped, ends cut, pieces lost, doubled or taken from other formats."""
+    """Name and bytes of damaged pictures."""
     rng = random.Random(seed)
     whole = {kind: encoded(kind) for kind in FORMATS}
     for i in range(count):
         kind = rng.choice(list(whole))
-        data = bytearray(whole[kind])
-        for _ in range(rng.randint(1, 3)):
-            at, to = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-            match rng.choice(["flip", "flip", "head", "cut", "remove", "double", "splice"]):
-                case "flip":
-                    for _ in range(rng.randint(1, 8)):
-                        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-                case "head":
-                    data[rng.randrange(min(64, len(data)))] = rng.randrange(256)
-                case "cut":
-                    del data[max(1, at) :]
-                case "remove":
-                    del data[max(1, at) : to]
-                case "double":
-                    data[at:at] = data[at:to]
-                case "splice":
-                    other = whole[rng.choice(list(whole))]
-                    data[at:to] = other[rng.randrange(len(other)) :][: to - at + 1]
-        yield f"{i:05}.{kind}", bytes(data)
+        yield f"{i:05}.{kind}", damaged(whole[kind], list(whole.values()), rng)
+
+
+def damaged(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """Bytes flipped, ends cut, pieces lost, doubled or taken from others."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        at, to = sorted(rng.randrange(len(out) + 1) for _ in range(2))
+        match rng.choice(["flip", "flip", "head", "cut", "remove", "double", "splice"]):
+            case "flip":
+                for _ in range(rng.randint(1, 8)):
+                    out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+            case "head":
+                out[rng.randrange(min(64, len(out)))] = rng.randrange(256)
+            case "cut":
+                del out[max(1, at) :]
+            case "remove":
+                del out[max(1, at) : to]
+            case "double":
+                out[at:at] = out[at:to]
+            case "splice":
+                other = rng.choice(others)
+                out[at:to] = other[rng.randrange(len(other)) :][: to - at + 1]
+    return bytes(out)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "tar": bytes, "tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress,
+}  # fmt: skip
+
+
+def mutated_archives(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of damaged archives, the damage before or after they are packed."""
+    rng = random.Random(seed)
+    kinds = [*PACKED, "zip"]
+    zipped = [zip_of(method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)]
+    tars = [tar_of(form) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
+    for i in range(count):
+        kind = rng.choice(kinds)
+        if kind == "zip":
+            data = damaged(rng.choice(zipped), zipped, rng)
+        elif rng.random() < 0.5:
+            data = PACKED[kind](summed(damaged(rng.choice(tars), tars, rng), rng))
+        else:
+            data = damaged(PACKED[kind](rng.choice(tars)), tars, rng)
+        yield f"{i:05}.{kind}", data
+
+
+def summed(data: bytes, rng: random.Random) -> bytes:
+    """A tar whose headers have other fields, half of them with the right checksum: the rest is not looked at."""
+    out = bytearray(data)
+    for at in range(0, len(out) - 511, 512):
+        if out[at + 257 : at + 262] == b"ustar" and rng.random() < 0.5:
+            if rng.random() < 0.3:
+                out[at + rng.randrange(100, 160)] = rng.choice(b"\0 07\x80\xffxgLKSV")
+            out[at + 148 : at + 156] = b" " * 8
+            out[at + 148 : at + 156] = b"%06o\0 " % sum(out[at : at + 512])
+    return bytes(out)
+
+
+MEMBERS = {
+    "a.png": "png", "folder/" + 30 * "long name " + ".jpeg": "jpeg", "caf\u00e9": "gif", "notes.txt": "bmp",
+    "z.webp": "webp",
+}  # fmt: skip
+
+
+def zip_of(method: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as pack:
+        for name, kind in MEMBERS.items():
+            pack.writestr(name, encoded(kind))
+    return file.getvalue()
+
+
+def tar_of(form: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as pack:
+        for name, kind in MEMBERS.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(encoded(kind))
+            pack.addfile(info, io.BytesIO(encoded(kind)))
+    return file.getvalue()
 
 
 def awkward(folder: Path) -> int:

@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from awkward import NAMES, READERS, awkward, encoded, mutated, noise, rows
+from awkward import NAMES, READERS, awkward, encoded, mutated, mutated_archives, noise, rows
 
 import vitcli
 from vitcli.cli import options
@@ -87,6 +88,22 @@ def test_mutated_pictures_have_one_row_each(tiny: Path, tmp_path: Path, capfd: p
     assert 20 < failed.total() < 190
     assert "crashed" not in failed
     assert capfd.readouterr().out == ""
+
+
+def test_mutated_archives_have_one_row_for_each_input(tiny: Path, tmp_path: Path) -> None:
+    classifier = vitcli.load(tiny, engine="numpy")
+    names = []
+    for name, data in mutated_archives(150, seed=0):
+        (tmp_path / name).write_bytes(data)
+        names.append(str(tmp_path / name))
+    given = list(inputs(names))
+    start = time.perf_counter()
+    results = list(stream(classifier, inputs(names)))
+    assert time.perf_counter() - start < 60  # a second is usual
+    assert [result.path for result in results] == [item.name for item in given]
+    failed = Counter(result.error for result in results if isinstance(result, Failure))
+    assert 20 < failed.total() < len(results) - 20
+    assert "crashed" not in failed
 
 
 @pytest.mark.parametrize("ending", READERS)

@@ -317,3 +317,22 @@ def test_inputs_are_counted_as_far_as_they_come_soon() -> None:
     more.set()
     assert slow.count(5, None) == 3
     assert [item for item in slow.arriving() if item is not None] == [0, 1, 2]
+
+
+def test_inputs_that_bring_their_bytes_are_not_read_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "HELD", 1000)
+    given, most = 0, 0
+
+    def coming() -> Iterator[Input]:
+        nonlocal given
+        for number in range(100):
+            given += 1
+            yield Input(str(number), data=bytes(400))
+
+    reader = ReadAhead(coming())
+    for number, made in enumerate(look_ahead(lambda item: item.name, reader.arriving(), 2, 50)):
+        if made is not None:
+            most = max(most, given - number)
+            time.sleep(0.001)
+    assert given == 100
+    assert most <= 3 + 3 + 3  # waiting, read ahead, in hand

@@ -50,7 +50,8 @@ BATCH_ON_CPU, BATCH_ON_CARD = 32, 128
 LARGEST_BATCH = 4096  # three times as many pictures are held, and no machine gains by it
 
 SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
-ROOM = 8  # inputs that are read ahead of the decoders; a member of an archive comes with its bytes
+ROOM = 8  # inputs that are read ahead of the decoders
+HELD = 128 << 20  # bytes that inputs may bring along (members of archives do), before the decoders and waiting for them
 POLL = 0.1  # seconds between two looks at whether the run was stopped, while nothing comes
 
 
@@ -174,7 +175,7 @@ def each(inputs: Iterable[Given]) -> Iterator[Input]:
 
 
 class ReadAhead(Generic[T]):
-    """Items of an iterable, taken by a thread of its own that is at most `room` ahead."""
+    """Items of an iterable, taken by a thread of its own that is at most `room` ahead, and not much more than HELD."""
 
     def __init__(self, items: Iterable[T], room: int = ROOM) -> None:
         self.room = room
@@ -189,7 +190,7 @@ class ReadAhead(Generic[T]):
         try:
             for item in items:
                 with self.changed:
-                    self.changed.wait_for(lambda: len(self.items) < self.room or self.closed)
+                    self.changed.wait_for(lambda: self.closed or (len(self.items) < self.room and not self.full()))
                     if self.closed:
                         break
                     self.items.append(item)
@@ -201,6 +202,10 @@ class ReadAhead(Generic[T]):
                 self.ended = True
                 self.changed.notify_all()
 
+    def full(self) -> bool:
+        """Whether those that wait hold as much as they may."""
+        return sum(map(held, self.items)) >= HELD
+
     def count(self, most: int, seconds: float | None) -> int | None:
         """How many there are if that turns out within `seconds` (None: however long it takes) and is `most` or less.
 
@@ -209,7 +214,7 @@ class ReadAhead(Generic[T]):
         with self.changed:
             self.room = most + 1
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self.ended or len(self.items) > most, seconds)
+            self.changed.wait_for(lambda: self.ended or self.full() or len(self.items) > most, seconds)
             self.room = ROOM
             if self.error is not None:
                 raise self.error
@@ -239,6 +244,11 @@ class ReadAhead(Generic[T]):
             self.changed.notify_all()
 
 
+def held(item: object) -> int:
+    """Bytes that an input brings along."""
+    return len(getattr(item, "data", None) or b"")
+
+
 def look_ahead(
     work: Callable[[T], R],
     items: Iterable[T | None],
@@ -248,20 +258,31 @@ def look_ahead(
 ) -> Generator[R | None, None, None]:
     """`map(work, items)` in order, by threads that are at most `depth` items ahead of the reader and `begin` first.
 
-    A None among the items says that the next one is slow: it is handed on after all that came before it.
+    Nor are they more than HELD bytes ahead, where items bring those along. A None among the items says that the next
+    one is slow: it is handed on after all that came before it.
     """
-    pending: deque[Future[R]] = deque()
+    pending: deque[tuple[Future[R], int]] = deque()
+    waiting = 0
+
+    def first() -> R:
+        nonlocal waiting
+        done, size = pending.popleft()
+        waiting -= size
+        return done.result()
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=begin)
     try:
         for item in items:
             if item is not None:
-                pending.append(pool.submit(work, item))
-            while pending and (item is None or len(pending) >= depth):
-                yield pending.popleft().result()
+                size = held(item)
+                pending.append((pool.submit(work, item), size))
+                waiting += size
+            while pending and (item is None or len(pending) >= depth or waiting >= HELD):
+                yield first()
             if item is None:
                 yield None
         while pending:
-            yield pending.popleft().result()
+            yield first()
     finally:  # also when the reader stops early: what has not begun is dropped
         pool.shutdown(wait=True, cancel_futures=True)
 
