@@ -98,7 +98,12 @@ def of(checkpoint: Checkpoint) -> Reference:
 
     Raises MissingExtra where that is not installed, CheckpointError where it cannot load the checkpoint.
     """
-    library = LIBRARIES[checkpoint.layout]
+    library = LIBRARIES.get(checkpoint.layout)
+    if library is None:
+        raise CheckpointError(
+            f"{checkpoint.path}: nothing was compared: no library's loader is known here for the layout "
+            f"{checkpoint.layout}."
+        )
     whose = library.whose or f"these weights are {library.package}'s"
     try:
         importlib.import_module(library.package.replace("-", "_"))
