@@ -19,9 +19,11 @@ from vitcli.sources import inputs, lists
 
 
 def test_a_list_that_is_a_device_is_never_opened() -> None:
-    (row,) = inputs(["@/dev/zero"])
+    found = inputs(["@/dev/zero"])
+    row = next(found)
     assert row.failure is not None
     assert (row.name, row.failure.error) == ("@/dev/zero", "not_a_file")
+    assert next(found, None) is None
 
 
 def test_a_list_may_be_a_pipe_as_shells_make_them(tmp_path: Path, picture: Path) -> None:

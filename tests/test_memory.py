@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +72,7 @@ def test_a_share_is_given_back_when_its_picture_fails() -> None:
 def test_a_share_does_not_grow() -> None:
     with Budget(100).share() as share:
         share.take(60)
-        share.take(70)
+        share.take(30)
         assert share.size == 60
 
 
@@ -142,6 +145,19 @@ def test_a_picture_takes_its_share_by_its_header_and_holds_it_until_it_is_resize
         assert budget.taken == 0
 
 
+def test_a_decoder_that_takes_memory_when_it_is_given_the_file_has_its_share_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(1)
+    monkeypatch.setattr("vitcli.streaming.BUDGET", budget)
+    noise(0, (100, 80)).save(tmp_path / "a.webp")
+    factory, accept = Image.OPEN["WEBP"]
+    held = []
+    monkeypatch.setitem(Image.OPEN, "WEBP", (lambda *a: held.append(budget.taken) or factory(*a), accept))
+    opened(Preprocess(), Input("a", tmp_path / "a.webp"))
+    assert held[0] >= 100 * 80 * 24
+
+
 def test_what_did_not_fit_beside_others_is_tried_again_alone(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budget = Budget(1000 << 20)
     monkeypatch.setattr("vitcli.streaming.BUDGET", budget)
@@ -184,3 +200,32 @@ def test_large_pictures_wait_for_each_other_in_a_stream(tmp_path: Path, monkeypa
     with ThreadPoolExecutor(64) as pool:
         list(pool.map(lambda _: opened(Preprocess(), Input("a", tmp_path / "a.bmp")), range(64)))
     assert most <= 3
+
+
+def test_what_large_pictures_took_goes_back_to_the_system_before_others_are_admitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = Budget(1 << 40)
+    left = []
+    monkeypatch.setattr(budget, "give_back", lambda: left.append(own.taken))
+    for size in (budget.LARGE, budget.LARGE + 1):
+        with own.share() as share:
+            share.take(size)
+    assert left == [budget.LARGE + 1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_that_was_freed_is_given_back() -> None:
+    code = """
+import resource, threading
+from vitcli.memory import give_back
+def held(): return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+def work():
+    blocks = [bytearray(b"x" * 50_000) for _ in range(2000)]
+    kept.append(blocks[-1])  # the last one holds all that lies below it
+kept = []
+worker = threading.Thread(target=work); worker.start(); worker.join()
+before = held(); give_back(); print(before - held())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 50 << 20

@@ -671,6 +671,30 @@ def test_an_output_that_was_moved_without_its_journals_wal_is_refused(name: str,
     assert len(resume(moved, many(50))) <= 32  # rows of a push
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_journal_that_found_no_room_to_say_it_is_closed_is_whole(name: str, tmp_path: Path) -> None:
+    class Full:
+        """A database on a full disk: it closes, and that is all."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db, self.in_transaction, self.close = db, False, db.close
+            db.execute("ROLLBACK")
+            db.execute("PRAGMA wal_checkpoint")
+
+        def execute(self, *_: Any) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    path = tmp_path / f"out.{name}"
+    out: Any = open_output(path, None, HEADER, Options(topk=2))
+    assert classify(out, items("a", "b")) == ["a", "b"]
+    out.flush()
+    out.journal.db = Full(out.journal.db)
+    with pytest.raises(OutputError, match="disk is full"):
+        classify(out, items("c"))
+    assert resume(path, items("a", "b", "c")) == ["c"]
+    assert read(path) == rows_of(map(ok, "abc"))
+
+
 @pytest.mark.parametrize("options", [{}, {"force": True}, {"resume": True}], ids=str)
 @pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("name", WRITERS)

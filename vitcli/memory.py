@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
@@ -26,6 +27,14 @@ def lacking(error: BaseException) -> bool:
 def available() -> int:
     """Bytes that this process may still take, as far as the system says: what is free, within its limits."""
     return min([*_of_machine(), *_of_cgroups(), *_of_address_space()], default=UNKNOWN)
+
+
+def give_back() -> None:
+    """Memory that was freed, to the system: glibc keeps it for the thread that had it, and each worker is one."""
+    import ctypes
+
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _of_machine() -> Iterator[int]:

@@ -51,9 +51,7 @@ class Bounded(Sized):
         if size > self.left:
             raise self.refusal()
         data = super().read(size)
-        self.left -= max(len(data), self.least)
-        if self.left < 0:
-            raise self.refusal()
+        self.left -= max(len(data), self.least)  # below nothing, the next read is refused
         return data
 
     def refusal(self) -> PictureError:

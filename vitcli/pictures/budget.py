@@ -10,10 +10,11 @@ import sys
 import threading
 from functools import cached_property
 
-from vitcli.memory import available
+from vitcli.memory import available, give_back
 
 PART = 4  # of the memory that is free, one byte in so many is theirs; the rest is for the network and everybody else
 FLOOR = 256 << 20  # bytes that are theirs in any case
+LARGE = 256 << 20  # bytes of a share after which the C library is asked for what it keeps; that takes milliseconds
 
 
 class Budget:
@@ -66,6 +67,8 @@ class Share:
 
     def __exit__(self, *_: object) -> None:
         if self.size:
+            if self.size > LARGE:
+                give_back()
             with self.budget.changed:
                 self.budget.taken -= self.size
                 self.budget.changed.notify_all()

@@ -30,9 +30,9 @@ LARGE_CANVAS, FILLED = 1 << 24, 16
 SCAN = 10  # bytes of the smallest header of a scan
 MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
 PIECE = 1 << 20  # bytes read at a time
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # within pixels, other bytes follow FF only in markers
-_SEQUENCE = re.compile(rb"\x0a[\x05-\x7f]")  # an AV1 sequence header and its length
-_BEGUN = re.compile(rb"\x12\0\x0a[\x05-\x7f]")  # the same after a temporal delimiter, as most encoders begin
+_MARKER = rb"\xff[^\x00\xff\xd0-\xd7]"  # within pixels, other bytes follow FF only in markers
+_SEQUENCE = rb"\x0a[\x05-\x7f]"  # an AV1 sequence header and its length
+_BEGUN = rb"\x12\0\x0a[\x05-\x7f]"  # the same after a temporal delimiter, as most encoders begin
 _BARE = frozenset(b"\x00\x01\xc8" + bytes(range(0xD0, 0xDA)) + bytes(range(0xF0, 0xFE)))  # nothing belongs to them
 _PROGRESSIVE = b"\xc2\xc6\xca\xce"
 _FRAMES = bytes(range(0xC0, 0xC4)) + bytes(range(0xC5, 0xC8)) + bytes(range(0xC9, 0xCC)) + bytes(range(0xCD, 0xD0))
@@ -129,12 +129,13 @@ def segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 def scans(file: IO[bytes], most: int) -> int:
     """How many scans a JPEG has from here on, counted until they are more than `most`."""
     at, found, markers = file.tell(), 1, 0
+    search = re.compile(_MARKER).search  # when first needed, and kept
     while found <= most:
         file.seek(at)
         piece, place = file.read(PIECE), 0
         if len(piece) < 4:
             break
-        while marker := _MARKER.search(piece, place):
+        while marker := search(piece, place):
             place = marker.start()
             if place + 4 > len(piece):  # the rest of it is in the next piece
                 break
@@ -219,7 +220,7 @@ def avif_frames(data: bytes) -> int:
     They are looked for everywhere. What only looks like one does not matter: then the canvas is believed.
     """
     found = 0
-    for header in list(_BEGUN.finditer(data)) or _SEQUENCE.finditer(data):
+    for header in list(re.finditer(_BEGUN, data)) or re.finditer(_SEQUENCE, data):
         left, rest = 1024, int.from_bytes(data[header.end() : header.end() + 128].ljust(128, b"\0"), "big")
 
         def take(count: int) -> int:

@@ -232,6 +232,7 @@ class Journal:
 
         `closed`: the output is as the last commit knows it.
         """
+        told = False
         with contextlib.suppress(sqlite3.Error, OutputError):
             self.rollback()
             if self.run and closed:
@@ -240,10 +241,15 @@ class Journal:
                 self.set("closed", True)
                 self.seal()
                 self.db.execute("COMMIT")
+                told = True
         with contextlib.suppress(sqlite3.Error):
             if not self.shared:
                 self.db.execute("PRAGMA journal_mode = DELETE")
         self.db.close()
+        if self.run and not told and wants_wal(self.path):
+            # SQLite took over what its -wal held, and removed it; without one the journal would be taken for torn off
+            with contextlib.suppress(OSError):
+                self.path.with_name(self.path.name + "-wal").touch()
 
     def agree(self, output: Path, made: Mapping[str, Any]) -> None:
         """Raise OutputError if the rows that are here were made otherwise."""
@@ -321,7 +327,7 @@ class Journal:
         found: int | None = self.db.execute("SELECT max(stop) FROM vit_rows").fetchone()[0]
         return found
 
-    def places(self) -> Iterator[tuple[int, int]]:
+    def places(self) -> sqlite3.Cursor:
         """Start and stop of every row in the output, in order."""
         return self.db.execute("SELECT start, stop FROM vit_rows WHERE stop IS NOT NULL ORDER BY id")
 
@@ -333,11 +339,9 @@ class Journal:
         """Number and digest of every row, in order."""
         return self.db.execute("SELECT id, digest FROM vit_rows ORDER BY id")
 
-    def records(self) -> Iterator[str]:
-        """The rows that are not in the output yet, in order."""
-        yield from (
-            row for (row,) in self.db.execute("SELECT record FROM vit_rows WHERE record IS NOT NULL ORDER BY id")
-        )
+    def records(self) -> sqlite3.Cursor:
+        """The rows that are not in the output yet, in order; one column."""
+        return self.db.execute("SELECT record FROM vit_rows WHERE record IS NOT NULL ORDER BY id")
 
     def has_records(self) -> bool:
         """Whether there are rows that are not in the output yet."""

@@ -239,12 +239,15 @@ class FileAtTheEnd(Resumable):
         if old is not None and not unchanged(old, self.journal):
             raise OutputError(f"{self.path} is not the file that its journal knows: choose another output.")
         new = beside(self.target, NEW)
-        kept = (start for start, _ in self.journal.places())
-        try:
-            self.format.save(new, old, kept, map(json.loads, self.journal.records()))
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        # closed whatever happens: a journal that is still read cannot be closed
+        with contextlib.closing(self.journal.places()) as places, contextlib.closing(self.journal.records()) as records:
+            try:
+                self.format.save(
+                    new, old, (start for start, _ in places), (json.loads(record) for (record,) in records)
+                )
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
         self.journal.set("made", digest_of_file(new).hex())
         self.journal.switch(0, 0)  # a row is one row long
         self.journal.rename(new, self.target)
