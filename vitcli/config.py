@@ -31,12 +31,8 @@ class Rotary:
 
     temperature: float = 10000.0  # the frequencies fall from 1 to nearly 1 / temperature
     columns_first: bool = False  # True: it is the first half that turns with the column
-    grid: int | None = (
-        None  # places are stretched to lie on a grid of so many patches a side (EVA-02); None: as they are
-    )
-    learned: bool = (
-        False  # True: each head has frequencies of its own, for both directions ("RoPE-Mixed", Heo et al., 2024)
-    )
+    grid: int | None = None  # EVA-02: places are stretched to lie on a grid of so many patches a side
+    learned: bool = False  # "RoPE-Mixed" (Heo et al., 2024): each head has frequencies of its own, for both directions
 
 
 @dataclass(frozen=True, slots=True)

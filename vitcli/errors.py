@@ -76,7 +76,7 @@ def stop_without_files(error: BaseException) -> None:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         raise TooManyFiles(
             "No more files can be opened: allow more with `ulimit -n`, or use fewer --workers. "
-            "What was written stays; with -o, --resume goes on from there."
+            "What was written stays; with -o, --resume continues there."
         ) from None
 
 

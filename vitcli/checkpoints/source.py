@@ -69,7 +69,8 @@ class Source:
         """An array of numbers as they lie in the file, in memory of its own or in the first part of `into`."""
         count = math.prod(shape)
         array = np.empty(count, kind) if into is None else into[:count]
-        self.fill(memoryview(array.data).cast("B"), offset) if count else None
+        if count:
+            self.fill(memoryview(array.data).cast("B"), offset)
         return array.reshape(shape)
 
     def stream(self, offset: int = 0) -> IO[bytes]:

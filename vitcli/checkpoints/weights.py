@@ -84,8 +84,8 @@ class Weights(Mapping[str, Array]):
 class Streamed(Mapping[str, Array]):
     """Weights whose large matrices are read into one and the same room: each lasts until the next is asked for.
 
-    Memory that is new costs more than the copying: with it the first picture would wait a tenth longer, like this a
-    hundredth. And a network of any size takes the memory of its largest matrix.
+    Memory that is new costs more than the copying does. And a network of any size takes the memory of its largest
+    matrix.
     """
 
     def __init__(self, weights: Weights) -> None:

@@ -39,7 +39,7 @@ from vitcli.pictures.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. A file of a few kilobytes can claim
 # any size, so what is larger is refused before a pixel is decoded. Decoded they take 4 bytes a pixel, 0.8 GB, and on
-# the way there up to what `formats` says, for which they wait in `memory`.
+# the way there up to what `formats` says, for which they wait in `budget`.
 MAX_PIXELS = 16384 * 12288
 
 # `decode="fast"` leaves the shorter side at least this many times as large as resizing needs: photographs of 12 million

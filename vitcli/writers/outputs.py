@@ -82,7 +82,7 @@ class Stream(Output):
 class Resumable(Output):
     """An output with a journal, which knows the inputs that are answered."""
 
-    advice = " What was written stays; add --resume to go on."
+    advice = " What was written stays; add --resume to continue."
 
     def __init__(self, path: Path, options: Options, journal: Journal) -> None:
         super().__init__(path, options)
@@ -275,10 +275,10 @@ def start_journal(
             old.unlink(missing_ok=True)
     elif not options.resume:
         if there:
-            raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
+            raise OutputError(f"{path} exists already: add --resume to continue, or --force to overwrite it.")
         if spooled and journal_path.exists():
             raise OutputError(
-                f"{journal_path} holds the rows of a run: add --resume to go on, or --force to lose them."
+                f"{journal_path} holds the rows of a run: add --resume to continue, or --force to lose them."
             )
         for old in (journal_path, beside(journal_path, "-wal"), new):
             old.unlink(missing_ok=True)

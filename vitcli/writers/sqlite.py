@@ -65,7 +65,7 @@ class Sqlite(Resumable, Format):
                 for ending in ("", "-wal", "-shm", "-journal"):
                     beside(target, ending).unlink(missing_ok=True)
         elif there and not options.resume:
-            raise OutputError(f"{path} exists already: add --resume to go on, or --force to overwrite it.")
+            raise OutputError(f"{path} exists already: add --resume to continue, or --force to overwrite it.")
         elif there and not has_journal(target):
             raise OutputError(f"{path} cannot be resumed: it was not made by vit. Choose another output.")
         elif there and not wants_wal(target):
