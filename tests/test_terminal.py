@@ -113,6 +113,16 @@ def test_the_rate_is_that_of_finished_pictures_from_the_second_update_on(size: i
             assert pace.rate == pytest.approx(size / seconds, rel=0.1)
 
 
+def test_however_fast_pictures_come_little_is_remembered() -> None:
+    now = 0.0
+    pace = Pace(lambda: now)
+    for done in range(1, 100_001):
+        now += 0.0005
+        pace.update(done)
+    assert len(pace.points) < 200
+    assert pace.rate == pytest.approx(2000, rel=0.01)
+
+
 def test_the_rate_follows_a_change_within_the_window() -> None:
     now = 0.0
     pace = Pace(lambda: now)

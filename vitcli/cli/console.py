@@ -106,8 +106,8 @@ def progress(shown: bool, console: Console, count: Callable[[], int] | None = No
 class Pace:
     """How fast pictures get done, told from those that were done lately.
 
-    They come in batches, all at once: what comes within MOMENT counts as one point, and the rate is that between the
-    first and the last point of WINDOW, never between two pictures of one batch.
+    The rate is that between the first and the last point of WINDOW; where batches take longer, between the ends of two.
+    What comes within MOMENT is one point, so that there are never many.
     """
 
     MOMENT, WINDOW = 0.1, 15.0  # seconds
