@@ -24,7 +24,7 @@ from vitcli import checkpoints, verify
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import CheckpointError, MissingExtra
 from vitcli.hub import catalog
-from vitcli.verify import GOLDEN, Comparison, Golden
+from vitcli.verify import GOLDEN, Comparison, Golden, references
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = str(Path(__file__).parents[1])
@@ -97,6 +97,10 @@ def test_a_folder_of_timm_is_built_from_its_own_settings(found: dict[str, Any]) 
     row = found["right"]["hub/timm"]
     assert (row["own_shape"], row["own_preprocessing"]) == (True, True)
     assert row["worst"] < 1e-5
+
+
+def test_every_layout_has_a_library() -> None:
+    assert {layout.name for layout in checkpoints.LAYOUTS} == set(references.LIBRARIES)
 
 
 def test_what_a_library_cannot_load_is_not_compared(found: dict[str, Any]) -> None:

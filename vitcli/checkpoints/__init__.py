@@ -21,7 +21,7 @@ from typing import Literal, TypedDict, Unpack
 import numpy as np
 
 from vitcli.checkpoints import files
-from vitcli.checkpoints.arrange import arrange, as_named
+from vitcli.checkpoints.arrange import arrange, as_named, recognise
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
 from vitcli.checkpoints.settings import Settings, default_of, scored
@@ -29,7 +29,7 @@ from vitcli.checkpoints.source import Array, Source
 from vitcli.checkpoints.weights import Weights
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, NotWeights, OutOfMemory, UsageError
-from vitcli.escaping import listed
+from vitcli.escaping import listed, short
 from vitcli.hub.repository import SETTINGS, WEIGHTS
 from vitcli.labels import Labels
 from vitcli.pictures.preprocess import Preprocess
@@ -39,6 +39,9 @@ __all__ = ["LAYOUTS", "Checkpoint", "Layout", "Resize", "load", "peek", "resized
 IMAGENET_21K = (21841, 21843)
 
 TEXTS = "these weights match pictures with texts (CLIP): what stands for classes here means nothing by itself"
+
+ADAPTER = "adapter_config.json"
+
 ZERO_HEAD = "the head is all zeros, so every class scores the same: these weights are for fine-tuning"
 
 
@@ -135,11 +138,11 @@ def _opened(
     labels: Labels | None = None,
     pooling: Literal["cls", "mean"] | None = None,
 ) -> Checkpoint:
-    chosen, contents, weights = _read(path)
+    chosen, contents, weights, base = _read(path)
     if whole:
         for source in contents.sources:
             source.read_ahead()
-    settings = Settings.beside(chosen.parent, heads, pooling)
+    settings = Settings.beside(chosen.parent, heads, pooling, base=base)
     settings.warnings.extend(contents.remarks)
     settings.names = contents.names
     found = arrange(chosen, contents.tensors, settings)
@@ -191,18 +194,37 @@ def stored(path: Path) -> dict[str, Array]:
     Only what stands before every name is taken off, and a lone linear head has the library's name; no rule of the
     layout is applied, so that the library's own loader can say whether the rules are right. Raises as `load` does.
     """
-    chosen, contents, _ = _read(path)
-    layout, named, _ = as_named(chosen, contents.tensors, Settings.beside(chosen.parent))
+    chosen, contents, _, base = _read(path)
+    layout, named, _ = as_named(chosen, contents.tensors, Settings.beside(chosen.parent, base=base))
     return {name: tensor.read() for name, tensor in named.items()
             if not any(fnmatchcase(name, pattern) for pattern in layout.dropped)}  # fmt: skip
 
 
-def _read(path: Path) -> tuple[Path, files.Contents, tuple[Path, ...]]:
-    """What a path means: the file of weights or the index of its shards, the tensors, the files they are in."""
+def _read(path: Path) -> tuple[Path, files.Contents, tuple[Path, ...], Path | None]:
+    """What a path means: the file of weights or the index of its shards, the tensors, the files they are in.
+
+    Of an adapter also the folder of its base, with which its tensors are merged.
+    """
+    if (path / ADAPTER).is_file() or path.with_name(ADAPTER).is_file():
+        from vitcli.checkpoints.adapters import Adapter, how  # here, because few checkpoints are adapters
+
+        if adapter := Adapter.at(path):
+            base = adapter.find_base()
+            if Adapter.at(base):
+                raise CheckpointError(f"{path}: an adapter of an adapter. {how(adapter.base)}")
+            chosen, contents, weights, _ = _read(base)
+            layout, named = recognise(chosen, contents.tensors, Settings.beside(chosen.parent))
+            file, own = adapter.weights()
+            merged = files.Contents(
+                adapter.merged(file, own.tensors, layout, named),
+                (*contents.remarks, *own.remarks, f"an adapter (LoRA), merged into its base {short(adapter.base)}"),
+                (*contents.sources, *own.sources),
+            )
+            return file, merged, (file, *weights), chosen.parent
     chosen = _weights_of(path)
     if chosen.suffix == ".json":
-        return chosen, *files.read_index(chosen)
-    return chosen, files.read(chosen), (chosen,)
+        return chosen, *files.read_index(chosen), None
+    return chosen, files.read(chosen), (chosen,), None
 
 
 def _weights_of(path: Path) -> Path:
@@ -222,9 +244,6 @@ def _weights_of(path: Path) -> Path:
         others = [file for file in inside if file.name.lower().endswith(tuple(files.READERS)) and file.is_file()]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be listed ({error.strerror or error}).") from error
-    if (path / "adapter_config.json").is_file():
-        raise CheckpointError(f"{path}: an adapter (LoRA), not a whole network. Merge it first, and name the result: "
-                              "PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(...).")  # fmt: skip
     if len(others) == 1:
         return others[0]
     if others:

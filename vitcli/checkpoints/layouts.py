@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitcli.checkpoints.positions import Resize
-from vitcli.checkpoints.rules import Rule, rules
+from vitcli.checkpoints.rules import Rule, filled, rules
 from vitcli.config import Gelu, Pooling
 
 TORCH_BICUBIC = Resize("bicubic")
@@ -45,6 +45,13 @@ class Layout:
     resize: Resize = TORCH_BICUBIC
     own_resize: bool = True  # False: the family has no way of its own
     any_size: bool = False  # positions are resized to whatever size the processor gives, without being asked
+
+    def ours(self, name: str) -> str:
+        """One name for all spellings of a tensor of theirs: the first rule's, or its own where no rule has it."""
+        for rule in self.rules:
+            if (found := rule.match(name)) is not None:
+                return filled(rule.ours, found)
+        return name
 
 
 TOKEN, TOKENS = "... d -> (... d)", "... n d -> (... n) d"  # with or without leading axes of 1

@@ -52,15 +52,15 @@ class Rule:
     def targets(self, found: dict[str, str], length: int) -> list[tuple[str, int | None]]:
         """Our names for a tensor, each with its index along the first axis (of that `length`), None for all of it."""
         if self.stacked(found):
-            return [(_filled(self.ours, {"L": str(i)}), i) for i in range(length)]
-        names = [_filled(name, found) for name in spelled_out(self.ours)]
+            return [(filled(self.ours, {"L": str(i)}), i) for i in range(length)]
+        names = [filled(name, found) for name in spelled_out(self.ours)]
         return [(names[0], None)] if len(names) == 1 else list(zip(names, range(len(names)), strict=True))
 
     def spellings(self, ours: str) -> Iterator[str]:
         """Every name of theirs that would have given `ours`: what to call a missing tensor."""
         if match := _regex(self.ours).fullmatch(ours):
             for name in spelled_out(self.theirs):
-                yield _filled(name, match.groupdict())
+                yield filled(name, match.groupdict())
 
 
 @cache  # compiled when first asked for: most layouts are never met in a run
@@ -75,7 +75,8 @@ def spelled_out(name: str) -> list[str]:
     return ["".join(chosen) for chosen in product(*(piece.split("|") for piece in pieces))]
 
 
-def _filled(name: str, found: dict[str, str]) -> str:
+def filled(name: str, found: dict[str, str]) -> str:
+    """A name with what was found in the places of `{L}` and `{p}`."""
     for key, value in found.items():
         name = name.replace(f"{{{key}}}", value)
     return name

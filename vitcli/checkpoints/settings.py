@@ -71,10 +71,17 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
-    def beside(cls, folder: Path, heads: int | None = None, pooling: Literal["cls", "mean"] | None = None) -> Settings:
+    def beside(
+        cls,
+        folder: Path,
+        heads: int | None = None,
+        pooling: Literal["cls", "mean"] | None = None,
+        base: Path | None = None,
+    ) -> Settings:
         """The `config.json` and the processor's settings of a folder, as far as they are there and readable.
 
         transformers 5 prefers what `processor_config.json` holds as `image_processor` to `preprocessor_config.json`.
+        What the folder of an adapter does not say, that of its `base` does, but for its class and its classes.
         """
         settings = cls(folder, given_heads=heads, given_pooling=pooling)
         settings.config = settings._read(folder / "config.json") or {}
@@ -83,6 +90,12 @@ class Settings:
             settings.processor, settings.processor_file = nested, "processor_config.json"
         else:
             settings.processor = settings._read(folder / settings.processor_file)
+        if base is not None:
+            said = cls.beside(base)
+            classes = ("architectures", "num_labels", "num_classes", *BY_INDEX, *BY_NAME)
+            settings.config = {key: v for key, v in said.config.items() if key not in classes} | dict(settings.config)
+            if settings.processor is None:
+                settings.processor, settings.processor_file = said.processor, said.processor_file
         return settings
 
     def _read(self, path: Path) -> Mapping[str, Any] | None:
