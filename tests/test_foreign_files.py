@@ -78,6 +78,9 @@ def test_two_networks_in_one_file_are_never_chosen_between(tmp_path: Path, state
     ("onnx/model.onnx", b"\x08\x07" + bytes(99), "an ONNX program"),
     ("vit.tflite", b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite"),
     ("vit.gguf", b"GGUF" + bytes(99), "GGUF"),
+    ("openvino_model.bin", bytes(99), "an OpenVINO program"),
+    ("saved_model.pb", b"\x08\x01" + bytes(99), "a TensorFlow program"),
+    ("vit.pte", b"\0\0\0\0ET12" + bytes(99), "an ExecuTorch program"),
 ])  # fmt: skip
 def test_files_of_other_frameworks_are_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     file = tmp_path / name

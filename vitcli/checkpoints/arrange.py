@@ -43,7 +43,7 @@ ASIDE = re.compile(
 # What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
 HEAD = re.compile(
     r"(heads?|classifier|cls_head|mlp_head|linear_head|class_head|classification_head|output(_layer)?|out|final(_layer)?"
-    r"|last_linear|logits|(fc|linear|dense)\d*(_out|_head)?)"
+    r"|last_linear|last_layer|logits|(fc|linear|dense)\d*(_out|_head)?)"
     r"(\.(\d+|head|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
 )
 

@@ -525,6 +525,10 @@ FOREIGN: tuple[tuple[bytes, int, tuple[str, ...], str], ...] = (
      "weights of Flax. Load them with transformers 4 (from_pretrained(..., from_flax=True)), and name the folder that "
      "save_pretrained then writes"),
     (b"", 0, (".onnx",), "an ONNX program, not weights. Name the checkpoint that it was exported from"),
+    (b"", 0, ("openvino_model.bin", "openvino_model.xml"),
+     "an OpenVINO program, not weights. Name the checkpoint that it was exported from"),
+    (b"", 0, ("saved_model.pb",), "a TensorFlow program, not weights. Name the checkpoint that it was exported from"),
+    (b"ET12", 4, (".pte",), "an ExecuTorch program, not weights. Name the checkpoint that it was exported from"),
     (b"TFL3", 4, (".tflite",), "a TensorFlow Lite program, not weights. Name the checkpoint that it was exported from"),
     (b"GGUF", 0, (".gguf",), "a GGUF file, whose weights are quantised. Name the checkpoint that it was made from"),
 )  # fmt: skip
