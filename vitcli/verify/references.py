@@ -429,6 +429,9 @@ def _plain(config: Config, kind: str, *told: str) -> None:
 
 LIBRARIES: dict[str, Library] = {
     "transformers": Library("transformers", "verify", _transformers),
+    "dinov2": Library("transformers", "verify", _transformers),
+    "clip": Library("transformers", "verify", _transformers),
+    "siglip": Library("transformers", "verify", _transformers),
     "timm": Library("timm", "timm", _timm),
     "torchvision": Library("torchvision", "torchvision", _torchvision),
     "vit_jax": Library("timm", "timm", _google, "these weights are Google's, which timm reads too"),
