@@ -75,8 +75,6 @@ def vit(
 
 def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
-    # importing torch makes a million objects, none of them garbage: looking for some over and over takes a tenth of it
-    gc.set_threshold(100_000)
     streams.settle()
     try:
         try:
