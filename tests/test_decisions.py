@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from awkward import noise
+from test_wordnet import classes_below
 
 import vitcli
 from vitcli.calibration import Calibration, Point
 from vitcli.decision import Decider, Only, by_accuracy, by_score
 from vitcli.errors import UsageError
 from vitcli.labels import Labels
+from vitcli.streaming import Prepared
 from vitcli.version import __version__
 from vitcli.wordnet import Tree
 
@@ -224,6 +228,49 @@ def test_a_file_that_is_no_calibration_is_one_sentence(text: str, tmp_path: Path
         Calibration.read(tmp_path / "missing.json")
 
 
+@pytest.mark.slow
+def test_the_document_says_what_the_pictures_give(weights: Path, images: Path) -> None:
+    """Each figure of its table, with broader terms judged by walking down the tree of the data file."""
+    with (images / "labelled" / "labels.csv").open(newline="") as file:
+        truth = {str(images / "labelled" / "images" / row["file"]): int(row["index"]) for row in csv.DictReader(file)}
+    rows: dict[str, npt.NDArray[np.float32]] = {}
+
+    class Keeping(vitcli.Classifier):
+        def answer(self, picture: Prepared, row: npt.NDArray[np.float32]) -> vitcli.Prediction:
+            rows[picture.path] = row.copy()
+            return super().answer(picture, row)
+
+    loaded = vitcli.load(weights)
+    classifier = Keeping(loaded.name, loaded.revision, loaded.checkpoint, loaded.backend)
+    assert len(list(vitcli.stream(classifier, list(truth)))) == len(truth) == 300
+    labels, document = classifier.labels, (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
+    told = re.findall(r"^\| (0\.\d+) \|(.*)\|$", document.partition("<!-- rollup -->")[2], re.MULTILINE)
+    assert [least for least, _ in told] == ["0.50", "0.70", "0.80", "0.90", "0.95"]
+    for least, cells in told:
+        figures: list[int | str] = []
+        for tree in (None, Tree.of(labels)):
+            decided = {path: Decider(labels, float(least), tree).decide(row) for path, row in rows.items()}
+            right = Counter(
+                decision.kind
+                for path, decision in decided.items()
+                if decision.wnid and truth[path] in classes_below(decision.wnid)
+            )
+            kinds = Counter(decision.kind for decision in decided.values())
+            answered = kinds["label"] + kinds["broader"]
+            figures += [answered, accuracy(right["label"] + right["broader"], answered)]
+        figures += [kinds["label"], f"{kinds['broader']} ({right['broader']})"]
+        assert [cell.strip() for cell in cells.split("|")] == list(map(str, figures)), least
+
+
+def accuracy(right: int, n: int) -> str:
+    """With Wilson's interval, as the document writes it."""
+    p, z = right / n, 1.96
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = (100 * (middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    shown = [f"{value:.1f}".replace("100.0", "100") for value in (100 * p, low, high)]
+    return f"{shown[0]} % ({shown[1]}–{shown[2]})"
+
+
 # The command
 
 
@@ -251,6 +298,7 @@ def test_each_row_has_a_decision_and_a_run_that_decides_otherwise_continues_none
     decided = ["--only", "cat", "--only", "crane", "--min-score", 0.6, "--rollup", *small]
     done = vit("classify", folder, "-o", out, *decided)
     assert done.returncode == 3
+    assert "Decided: " in done.stderr
     rows = READ[name](out)
     assert [row[0] for row in rows] == ["ok"] * 4 + ["failed"]
     assert {row[1] for row in rows[:4]} <= {"label", "broader", "unknown"}
