@@ -13,7 +13,8 @@ import vitcli
 
 PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
-    "version", "errors", "memory", "escaping", "impostors", "results", "config", "labels", "pictures", "sources", "hub",
+    "version", "errors", "memory", "escaping", "impostors", "results", "config", "labels", "wordnet", "terms",
+    "calibration", "decision", "pictures", "sources", "hub",
     "checkpoints", "writers", "network", "streaming", "classifier", "report", "verify", "bench",
     "cli", "__main__",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
+    "labels": ("vitcli.cli.labels:labels", "Search the classes and their broader terms."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),
     "verify": ("vitcli.cli.verify:verify", "Show that the numbers are the reference's."),
     "convert": ("vitcli.cli.convert:convert", "Rewrite any checkpoint in the hub's layout."),
