@@ -99,8 +99,9 @@ def test_a_folder_of_timm_is_built_from_its_own_settings(found: dict[str, Any]) 
     assert row["worst"] < 1e-5
 
 
-def test_every_layout_has_a_library() -> None:
-    assert {layout.name for layout in checkpoints.LAYOUTS} == set(references.LIBRARIES)
+def test_every_layout_has_a_library_or_is_said_to_have_none() -> None:
+    unknown = {"mmpretrain", "jeonsworld/ViT-pytorch", "pytorch-pretrained-vit"}  # see test_other_ports.py
+    assert {layout.name for layout in checkpoints.LAYOUTS} == set(references.LIBRARIES) | unknown
 
 
 def test_what_a_library_cannot_load_is_not_compared(found: dict[str, Any]) -> None:
