@@ -175,6 +175,8 @@ TELLTALES = {
 ELSEWHERE = {
     "*patch_to_embedding.weight": "the names of vit-pytorch before 0.7, whose versions scale attention differently and "
     "cannot be told apart, so they are not read here",
+    "*encoder/layer/0/*/kernel": "the names of transformers' Flax classes, which are not read here: load them there "
+    "with from_flax=True, and save that",
     "*visual.transformer.resblocks.0.*": "a CLIP of OpenAI's or open_clip, which is not built here",
     "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
 }

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli import escaping
-from vitcli.checkpoints import pickles
+from vitcli.checkpoints import foreign, pickles
 from vitcli.checkpoints.source import Array, Place, Source
 from vitcli.errors import CheckpointError, NotWeights
 from vitcli.escaping import first_line, listed, short
@@ -103,9 +103,8 @@ def _reader(path: Path) -> Callable[[Path], Contents] | None:
     """Whose file it is by its first bytes, else by its ending. Raises NotWeights for formats of other frameworks."""
     with path.open("rb") as file:
         start = file.read(512)
-    for magic, place, endings, what in FOREIGN:
-        if path.name.lower().endswith(endings) or (magic and start[place:].startswith(magic)):
-            raise NotWeights(f"{path}: {what}.")
+    if what := foreign.of(path.name, start):
+        raise NotWeights(f"{path}: {what}.")
     if start.startswith(b"PK\3\4"):
         import zipfile
 
@@ -118,11 +117,17 @@ def _reader(path: Path) -> Callable[[Path], Contents] | None:
             return read_torch
         if names and all(name.endswith(".npy") for name in names):
             return read_npz
+        if names:
+            foreign.refuse_archive(path, names)
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         return read_safetensors
     elif start.startswith(b"\x80\2"):
         return read_torch
-    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+    reader = next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+    if reader is None and len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
+        raise NotWeights(f"{path}: a pickle, and reading that could run code, so nothing was read. Where it comes "
+                         "from, save the weights alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+    return reader
 
 
 def refuse_impostors(path: Path) -> None:
@@ -515,23 +520,6 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
         raise NotWeights(f"{path}: no shard holds {listed(lost)}. Download the shards again.")
     return Contents(tensors, tuple(remarks), tuple(sources)), files
 
-
-# How weights of other frameworks begin and at which byte, what their files end in, and what to say of them.
-FOREIGN: tuple[tuple[bytes, int, tuple[str, ...], str], ...] = (
-    (b"\x89HDF\r\n", 0, (".h5", ".keras"),
-     "weights of TensorFlow or Keras. Load them with transformers 4 (from_pretrained(..., from_tf=True)), and name the "
-     "folder that save_pretrained then writes"),
-    (b"", 0, (".msgpack",),
-     "weights of Flax. Load them with transformers 4 (from_pretrained(..., from_flax=True)), and name the folder that "
-     "save_pretrained then writes"),
-    (b"", 0, (".onnx",), "an ONNX program, not weights. Name the checkpoint that it was exported from"),
-    (b"", 0, ("openvino_model.bin", "openvino_model.xml"),
-     "an OpenVINO program, not weights. Name the checkpoint that it was exported from"),
-    (b"", 0, ("saved_model.pb",), "a TensorFlow program, not weights. Name the checkpoint that it was exported from"),
-    (b"ET12", 4, (".pte",), "an ExecuTorch program, not weights. Name the checkpoint that it was exported from"),
-    (b"TFL3", 4, (".tflite",), "a TensorFlow Lite program, not weights. Name the checkpoint that it was exported from"),
-    (b"GGUF", 0, (".gguf",), "a GGUF file, whose weights are quantised. Name the checkpoint that it was made from"),
-)  # fmt: skip
 
 # By the ending, for files whose first bytes do not tell.
 READERS: dict[str, Callable[[Path], Contents]] = {
