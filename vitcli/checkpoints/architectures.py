@@ -163,6 +163,7 @@ TELLTALES = {
     "*.lambda_q1": "differential attention",
     "*.w12.*": SWIGLU,
     "*.fc1_g.*": SWIGLU,
+    "*normalize.mean": "a normalisation of pictures of its own",
     "*lora_A*": "LoRA adapters that are not merged into it",
     "*.SCB": "quantised weights (bitsandbytes; use those from before)",
     "*.quant_state.*": "quantised weights (bitsandbytes; use those from before)",

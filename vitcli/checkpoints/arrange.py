@@ -34,10 +34,11 @@ MAX_BLOCKS = 1000  # the deepest published ViT has 56
 MAX_SIDE = 4096  # pixels
 MAX_CLASSES = 1_000_000  # ImageNet-21k has 21,843
 
-# What training leaves among the weights and inference never reads: counters, and the weights of a loss.
+# What training leaves among the weights and inference never reads: counters, weights of a loss, what metrics add up.
 ASIDE = re.compile(
-    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids)|epoch"
-    r"|(model\.)?(loss|loss_f\w*|criterion)\..*"
+    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids|flops)"
+    r"|epoch|step|iter(ation)?|initted|num_updates|decay|class_weights?|pos_weight"
+    r"|(model\.)?(\w+_)?(loss|loss_f\w*|criterion)\..*|(train|val(id(ation)?)?|test)_\w+\..*"
 )
 
 # What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
@@ -390,6 +391,9 @@ def config_of(
     sources["pooling"] = "the tensors" if means else f"the default of {layout.name}"
     if parts["head.weight"].shape[1:] == (2 * width,) and class_token:
         pooling, sources["pooling"] = "cls_mean", "the tensors"  # a head that reads both
+        if not layout.any_size:
+            settings.warnings.append("the head reads twice the width: took the class token and the mean of the "
+                                     "patches, as DINOv2's head does")  # fmt: skip
     elif (told := settings.pooling) is not None:
         said, sources["pooling"] = told
         mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"

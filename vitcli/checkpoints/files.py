@@ -382,6 +382,7 @@ def _legacy(source: Source) -> tuple[Any, Locate, Order]:
 
 
 # Where training scripts put the state dict; averaged weights first, which timm too prefers when both are there.
+DEEPEST = 4  # dictionaries within each other: {"checkpoint": {"model": {"state_dict": ...}}}
 WRAPPERS = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model", "module")
 
 
@@ -389,7 +390,12 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
     path = source.path
     remarks: list[str] = []
     names: dict[str, Any] = {}
-    for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
+    for _ in range(DEEPEST):
+        if isinstance(loaded, list | tuple) and not isinstance(loaded, pickles.Table):
+            inside = [value for value in loaded if _holds_tensors(value)]  # (state dict, epoch)
+            if len(inside) != 1:
+                break
+            loaded = inside[0]
         if not isinstance(loaded, pickles.Table):
             break
         named = loaded.named()
@@ -397,8 +403,7 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
         inside = [key for key in WRAPPERS if isinstance(named.get(key), pickles.Table) and named[key]]
         if not inside and not any(isinstance(value, pickles.Tensor) for value in named.values()):
             # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
-            inside = [key for key, value in named.items() if isinstance(value, pickles.Table)
-                      and any(isinstance(tensor, pickles.Tensor) for _, tensor in value)]  # fmt: skip
+            inside = [key for key, value in named.items() if _holds_tensors(value)]
             if len(inside) > 1:
                 raise NotWeights(f"{path}: holds several dictionaries of tensors ({listed(inside)}). Save the one you "
                                  "mean alone.")  # fmt: skip
@@ -442,10 +447,22 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
     return Contents(tensors, tuple(remarks), (source,), names)
 
 
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    """Whether it is a dictionary with names of tensors, or of such dictionaries (an optimiser's has numbers)."""
+    if not isinstance(value, pickles.Table):
+        return False
+    inside = value.named().values() if depth < DEEPEST else ()
+    return any(isinstance(v, pickles.Tensor) for v in inside) or any(_holds_tensors(v, depth + 1) for v in inside)
+
+
 def _tables_of_names(loaded: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of classes in a dictionary, and in the small ones beside the weights, such as `hyper_parameters`."""
-    small = (v.named() for v in loaded.values() if isinstance(v, pickles.Table) and len(v) < MAX_FIELDS)
-    return {key: plain(place[key]) for place in reversed([loaded, *small]) for key in (*BY_INDEX, *BY_NAME)
+
+    def small(place: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [v.named() for v in place.values() if isinstance(v, pickles.Table) and len(v) < MAX_FIELDS]
+
+    places = [loaded, *small(loaded), *(inner for outer in small(loaded) for inner in small(outer))]
+    return {key: plain(place[key]) for place in reversed(places) for key in (*BY_INDEX, *BY_NAME)
             if key in place and names_under(key, plain(place[key]))}  # fmt: skip
 
 
