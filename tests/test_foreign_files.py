@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import pickle
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -81,6 +85,20 @@ def test_two_networks_in_one_file_are_never_chosen_between(tmp_path: Path, state
     ("openvino_model.bin", bytes(99), "an OpenVINO program"),
     ("saved_model.pb", b"\x08\x01" + bytes(99), "a TensorFlow program"),
     ("vit.pte", b"\0\0\0\0ET12" + bytes(99), "an ExecuTorch program"),
+    ("vit.mlmodel", b"\x08\x04" + bytes(99), "a Core ML program"),
+    ("vit.engine", bytes(99), "a TensorRT program"),
+    ("checkpoint_100", b"\x82\xa6params" + bytes(99), "weights of Flax"),
+    ("model.ckpt-1000.data-00000-of-00001", bytes(99), "weights of TensorFlow"),
+    ("group1-shard1of2.bin", bytes(99), r"weights of TensorFlow\.js"),
+    ("vit.pdparams", bytes(99), "weights of PaddlePaddle"),
+    ("model_00.distcp", bytes(99), "a distributed checkpoint of PyTorch.*dcp_to_torch"),
+    ("zero_pp_rank_0_mp_rank_00_optim_states.pt", bytes(99), "DeepSpeed.*zero_to_fp32"),
+    ("vit.pth.gz", gzip.compress(b"weights"), r"packed with gzip\. Unpack it first"),
+    ("vit.pth.xz", b"\xfd7zXZ\0" + bytes(99), "packed with xz"),
+    ("vit.tar.gz", gzip.compress(b"weights"), "a packed archive"),
+    ("vit.pth.tar", bytes(257) + b"ustar" + bytes(250), "a tar archive"),
+    ("vit.7z", b"7z\xbc\xaf\x27\x1c" + bytes(99), "a packed archive"),
+    ("vit.npy", b"\x93NUMPY" + bytes(99), "one array of numbers"),
 ])  # fmt: skip
 def test_files_of_other_frameworks_are_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     file = tmp_path / name
@@ -89,6 +107,99 @@ def test_files_of_other_frameworks_are_named(tmp_path: Path, name: str, content:
     for path in (file, tmp_path):  # a folder that holds nothing else means the same
         with pytest.raises(NotWeights, match=words):
             checkpoints.load(path)
+
+
+def test_what_is_packed_is_named_by_its_bytes_whatever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "renamed.pth").write_bytes(gzip.compress(b"weights"))
+    with pytest.raises(NotWeights, match="packed with gzip"):
+        checkpoints.load(tmp_path / "renamed.pth")
+
+
+@pytest.mark.parametrize("name", ["models.zip", "weights.pth"])
+def test_an_archive_of_checkpoints_says_what_it_holds(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("out/model.safetensors", b"weights")
+        archive.writestr("out/config.json", "{}")
+    with pytest.raises(NotWeights, match=r"a zip archive that holds out/model\.safetensors, out/config\.json\. Unpack"):
+        checkpoints.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["vit.pkl", "vit.joblib"])
+def test_a_pickle_is_named_and_not_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(pickle.dumps({"weight": 3}))
+    with pytest.raises(NotWeights, match=r"a pickle.*torch\.save\(model\.state_dict\(\)"):
+        checkpoints.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    (["_METADATA", "manifest.ocdbt", "d/x"], "weights of JAX, as Orbax saves them"),
+    (["vit_fsdp_0/.metadata", "vit_fsdp_0/__0_0.distcp"], r"in parts\. .*dcp_to_torch \S*vit_fsdp_0 weights\.pth"),
+    (["latest", "zero_to_fp32.py", "global_step5/mp_rank_00_model_states.pt"], "a checkpoint of DeepSpeed"),
+    (["Manifest.json", "Data/com.apple.CoreML/model.mlmodel"], "a Core ML program"),
+    (["variables/variables.data-00000-of-00001", "saved_model.pb"], "TensorFlow"),
+])  # fmt: skip
+def test_folders_of_other_tools_are_named(tmp_path: Path, names: list[str], words: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 99)
+    with pytest.raises(NotWeights, match=words):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [
+    "model/model.safetensors", "a/b/model.safetensors", "lightning_logs/version_0/checkpoints/epoch=3-step=99.ckpt",
+])  # fmt: skip
+def test_weights_further_down_are_pointed_to(tmp_path: Path, name: str) -> None:
+    for each in (name, "wandb/run/training_args.bin"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=f"holds no weights itself, but {name}. Name that, or its folder"):
+        checkpoints.load(tmp_path)
+
+
+def test_several_further_down_are_all_named(tmp_path: Path) -> None:
+    for fold in (1, 2):
+        saved(tmp_path / f"fold{fold}", model())
+    with pytest.raises(CheckpointError, match=r"but fold1/model\.safetensors, fold2/model\.safetensors\. Name one"):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "training_args.bin", "hparams.yaml", "events.out.tfevents.1"])
+def test_a_trainers_folder_without_a_checkpoint_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(CheckpointError, match="a trainer's folder without a checkpoint"):
+        checkpoints.load(tmp_path)
+
+
+def test_what_a_trainer_keeps_beside_the_weights_is_never_taken_for_them(tmp_path: Path, state: dict[str, Any]) -> None:
+    for name in ("training_args.bin", "optimizer.pt", "rng_state_0.pth"):
+        torch.save({"lr": 1}, tmp_path / name)
+        with pytest.raises(NotWeights, match="what a trainer keeps to go on with, not weights"):
+            checkpoints.load(tmp_path / name)
+    torch.save(state, tmp_path / "best.pth")
+    agrees(checkpoints.load(tmp_path, heads=3), model())
+
+
+def test_a_folder_of_the_hubs_cache_leads_to_the_models_name(tmp_path: Path) -> None:
+    folder = tmp_path / "models--org--vit"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"a folder of the hub's cache\. Give the model's own name"):
+        checkpoints.load(folder)
+
+
+def test_one_part_of_several_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, model(), max_shard_size="50KB")
+    part = next(tmp_path.glob("model-00001-of-*.safetensors"))
+    with pytest.raises(CheckpointError, match=r"one of \d parts of the weights\. Name the folder"):
+        checkpoints.load(part)
+    agrees(checkpoints.load(tmp_path), model())
+
+
+def test_weights_of_flax_in_an_archive_of_numpy_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{f"params/vit/encoder/layer/0/{name}/kernel": np.zeros((8, 8), np.float32)
+                                    for name in ("attention/attention/query", "output/dense")})  # fmt: skip
+    with pytest.raises(LayoutError, match=r"the names of transformers' Flax classes.*from_flax=True"):
+        checkpoints.load(tmp_path / "a.npz")
 
 
 def test_a_trainers_folder_points_to_its_newest_checkpoint(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ TIMM = [
     "registers_no_embed", "registers_mean", "deit3", "deit3_as_published", "distilled",
 ]  # fmt: skip
 TORCHVISION = ["plain", "old_mlp"]
-VIT_PYTORCH = ["cls", "mean", "usual_head_width", "dim_head", "one_head", "article_cls", "article_mean"]
+VIT_PYTORCH = ["cls", "mean", "usual_head_width", "dim_head", "one_head", "article_cls", "article_mean", "older"]
 VIT_JAX = ["vit_jax", "vit_jax_opt_target", "vit_jax_mean"]
 BIG_VISION = ["big_vision", "big_vision_bare", "big_vision_stacked", "big_vision_img"]
 
@@ -78,7 +78,7 @@ def test_torchvision_checkpoints_give_torchvisions_logits(oracles: Path, case: s
 @pytest.mark.parametrize("case", VIT_PYTORCH)
 def test_vit_pytorch_checkpoints_give_vit_pytorchs_logits(oracles: Path, case: str) -> None:
     checkpoint = agrees(oracles / "vit-pytorch" / case, "vit-pytorch")
-    told = {"cls", "article_cls", "article_mean", "mean"}  # by config.json, or by having no class token
+    told = {"cls", "article_cls", "article_mean", "mean", "older"}  # by config.json, or by having no class token
     assert any("pooled" in warning for warning in checkpoint.warnings) == (case not in told)
 
 

@@ -28,7 +28,7 @@ LARGEST_FILE = 16 * 2**20  # bytes: the names of ImageNet-21k take one or two
 
 # What people call their classes in a config.json, or beside the weights of a .pth: by index, and by name.
 BY_INDEX = ("id2label", "idx_to_class", "idx2class", "idx2label", "index_to_class", "label_names", "class_names",
-            "classes", "labels", "names", "categories", "CLASSES")  # fmt: skip
+            "classes", "labels", "names", "categories", "CLASSES", "target_names", "label_map", "vocab")  # fmt: skip
 BY_NAME = ("label2id", "class_to_idx", "class2idx", "label2idx", "class_to_index")
 
 

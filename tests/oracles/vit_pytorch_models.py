@@ -19,6 +19,20 @@ def model(**changes: Any) -> Any:
     return randomised(ViT(**(TINY | changes)))
 
 
+def renamed(name: str) -> str:
+    """What version 1.0 called a tensor of today's."""
+    for now, then in (
+        (".0.to_", ".0.fn.to_"),
+        (".1.net.0.", ".1.norm."),
+        (".1.net.1.", ".1.fn.net.0."),
+        (".1.net.4.", ".1.fn.net.3."),
+        ("mlp_head.", "mlp_head.1."),
+        ("transformer.norm.", "mlp_head.0."),
+    ):
+        name = name.replace(now, then)
+    return name
+
+
 def make(out: Path) -> None:
     out = out / "vit-pytorch"
     plain = model()
@@ -32,5 +46,7 @@ def make(out: Path) -> None:
     # the article's ViT always has a class token, and its tokens and positions have a leading axis
     printed = {n: t[None] if n in ("cls_token", "pos_embedding") else t for n, t in plain.state_dict().items()}
     write(out / "article_cls", plain, 32, state=printed, config={"heads": 3, "pool": "cls"}, file="model.pt")
+    older = {renamed(name): tensor for name, tensor in printed.items()}
+    write(out / "older", plain, 32, state=older, config={"heads": 3, "pool": "cls"}, file="model.pt")
     plain.pool = "mean"  # and its mean is over all tokens
     write(out / "article_mean", plain, 32, state=printed, config={"heads": 3, "pool": "mean"}, file="model.pt")

@@ -20,7 +20,7 @@ from typing import Literal, TypedDict, Unpack
 
 import numpy as np
 
-from vitcli.checkpoints import files
+from vitcli.checkpoints import files, foreign
 from vitcli.checkpoints.arrange import arrange, as_named, recognise
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.positions import Resize, resized
@@ -232,6 +232,7 @@ def _weights_of(path: Path) -> Path:
     if path.is_file():
         if path.suffix == ".json" and not path.name.endswith(".index.json"):
             raise NotWeights(f"{path}: settings, not weights. Name the folder it is in.")
+        foreign.refuse_shard(path)
         return path
     if not path.is_dir():
         what = "neither a file nor a folder" if path.exists() else "no such file or folder"
@@ -241,22 +242,17 @@ def _weights_of(path: Path) -> Path:
             return path / name
     try:
         inside = sorted(path.iterdir())
-        others = [file for file in inside if file.name.lower().endswith(tuple(files.READERS)) and file.is_file()]
+        others = [file for file in inside if file.name.lower().endswith(tuple(files.READERS)) and file.is_file()
+                  and not foreign.named(file.name)]  # fmt: skip
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be listed ({error.strerror or error}).") from error
     if len(others) == 1:
+        foreign.refuse_shard(others[0])
         return others[0]
     if others:
         names = listed([file.name for file in others])
         raise CheckpointError(f"{path}: holds several files of weights ({names}). Name the one you mean.")
-    trained = [file for file in inside if file.name.startswith("checkpoint-") and file.name[11:].isdecimal()]
-    if trained:
-        newest = max(trained, key=lambda folder: int(folder.name[11:][:18]))
-        raise CheckpointError(f"{path}: a trainer's folder, whose newest checkpoint is {newest.name}. Name that.")
-    foreign = tuple(ending for _, _, endings, _ in files.FOREIGN for ending in endings)
-    folders = [*inside, *path.glob("onnx/*")]
-    if named := next((file for file in folders if file.name.lower().endswith(foreign) and file.is_file()), None):
-        files.read(named)  # which says what it is
+    foreign.refuse_folder(path, inside, tuple(files.READERS))
     raise CheckpointError(f"{path}: holds no weights (no {', '.join(('model.safetensors', *files.READERS))}).")
 
 

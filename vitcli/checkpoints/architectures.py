@@ -163,18 +163,21 @@ TELLTALES = {
     "*.lambda_q1": "differential attention",
     "*.w12.*": SWIGLU,
     "*.fc1_g.*": SWIGLU,
+    "*normalize.mean": "a normalisation of pictures of its own",
     "*lora_A*": "LoRA adapters that are not merged into it",
     "*.SCB": "quantised weights (bitsandbytes; use those from before)",
     "*.quant_state.*": "quantised weights (bitsandbytes; use those from before)",
     "patch_embed.backbone.*": HYBRID,
+    "*hybrid_model.*": HYBRID,
     "transformer.layers.*.0.to_out.weight": "computed positions, as SimpleViT has",
 }
 
 # Names of no layout known here that tell what a file holds -> that.
 ELSEWHERE = {
-    "*transformer.layers.0.0.fn.*": "the names of an older vit-pytorch, which are not read here",
-    "*backbone.layers.0.ffn.layers.*": "the names of mmpretrain, which are not read here",
-    "*transformer.encoder.layer.0.attn.query.weight": "the names of jeonsworld's ViT-pytorch, which are not read here",
+    "*patch_to_embedding.weight": "the names of vit-pytorch before 0.7, whose versions scale attention differently and "
+    "cannot be told apart, so they are not read here",
+    "*encoder/layer/0/*/kernel": "the names of transformers' Flax classes, which are not read here: load them there "
+    "with from_flax=True, and save that",
     "*visual.transformer.resblocks.0.*": "a CLIP of OpenAI's or open_clip, which is not built here",
     "*lora_A*": "a LoRA adapter: merge it into its network first (PEFT: merge_and_unload) and save that",
 }

@@ -34,17 +34,18 @@ MAX_BLOCKS = 1000  # the deepest published ViT has 56
 MAX_SIDE = 4096  # pixels
 MAX_CLASSES = 1_000_000  # ImageNet-21k has 21,843
 
-# What training leaves among the weights and inference never reads: counters, and the weights of a loss.
+# What training leaves among the weights and inference never reads: counters, weights of a loss, what metrics add up.
 ASIDE = re.compile(
-    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids)|epoch"
-    r"|(model\.)?(loss|loss_f\w*|criterion)\..*"
+    r".*(num_batches_tracked|n_averaged|global_step|total_ops|total_params|position_ids|flops)"
+    r"|epoch|step|iter(ation)?|initted|num_updates|decay|class_weights?|pos_weight"
+    r"|(model\.)?(\w+_)?(loss|loss_f\w*|criterion)\..*|(train|val(id(ation)?)?|test)_\w+\..*"
 )
 
 # What people call the module that they put in the place of a head, and what stands inside it (0, 1, ...: a Sequential).
 HEAD = re.compile(
     r"(heads?|classifier|cls_head|mlp_head|linear_head|class_head|classification_head|output(_layer)?|out|final(_layer)?"
     r"|last_linear|last_layer|logits|(fc|linear|dense)\d*(_out|_head)?)"
-    r"(\.(\d+|head|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
+    r"(\.(\d+|head|layers|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
 )
 
 
@@ -251,7 +252,7 @@ def recognise(path: Path, stored: Mapping[str, Stored], settings: Settings) -> t
                               "mean alone.")  # fmt: skip
         if found and len(named := within(bare, found.pop())) == len(bare):
             return layout, named
-    kinds = ", ".join(layout.name for layout in LAYOUTS)
+    kinds = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
     raise LayoutError(f"{path}: {len(bare)} tensors in no layout known here ({listed(list(stored), 3)})"
                       f"{_another(settings)}. Known layouts: {kinds}.")  # fmt: skip
 
@@ -283,7 +284,7 @@ def with_usual_head(path: Path, layout: Layout, named: dict[str, Stored], settin
             stems.append(stem)
     if len(stems) > 1:
         raise LayoutError(f"{path}: the head is {listed(stems)}: more than one linear layer, which is not built "
-                          "here.")  # fmt: skip
+                          "here: tensors do not tell what is between. Classify with the code it is from.")  # fmt: skip
     if not stems or any(rule.match(f"{stems[0]}.weight") for rule in own):
         return named
     head = theirs(layout, "head.weight", named).removesuffix(".weight")
@@ -377,18 +378,25 @@ def config_of(
     if grid * patch > MAX_SIDE or classes > MAX_CLASSES:
         raise CheckpointError(f"{path}: a network for {classes:,} classes and pictures of {grid * patch:,} pixels; "
                               f"what is built here has up to {MAX_CLASSES:,} and {MAX_SIDE:,}.")  # fmt: skip
+    if class_token and not prefix_positions and not layout.bare_tokens:
+        raise LayoutError(f"{path}: {parts['positions'].source} has {grid**2} rows and none for the class token: "
+                          f"another network than the ViT of {layout.name}, whose names it has.")  # fmt: skip
     known, sources = settings.architecture, {}
     if not attention_out:
         heads, sources["heads"] = 1, "the tensors"  # nothing to project: one head of full width
     else:
-        heads, sources["heads"] = heads_of(path, parts, settings, inner, (width, depth, mlp_width))
+        heads, sources["heads"] = heads_of(path, layout, parts, settings, inner, (width, depth, mlp_width))
     clip = "norm_pre.weight" in parts and not settings.named()[0]
     eps, sources["eps"] = settings.eps or ((1e-5, "CLIP") if clip else (layout.eps, f"the default of {layout.name}"))
     gelu, sources["gelu"] = settings.gelu or (layout.gelu, f"the default of {layout.name}")
-    pooling: Pooling = layout.pooling or ("mean" if pooled_norm or not class_token else "cls")
-    sources["pooling"] = "the tensors" if pooled_norm or not class_token else f"the default of {layout.name}"
+    means = not class_token or (pooled_norm and not layout.either_pooling)
+    pooling: Pooling = layout.pooling or ("mean" if means else "cls")
+    sources["pooling"] = "the tensors" if means else f"the default of {layout.name}"
     if parts["head.weight"].shape[1:] == (2 * width,) and class_token:
         pooling, sources["pooling"] = "cls_mean", "the tensors"  # a head that reads both
+        if not layout.any_size:
+            settings.warnings.append("the head reads twice the width: took the class token and the mean of the "
+                                     "patches, as DINOv2's head does")  # fmt: skip
     elif (told := settings.pooling) is not None:
         said, sources["pooling"] = told
         mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
@@ -479,7 +487,7 @@ def grid_of(path: Path, parts: Mapping[str, Part], settings: Settings, prefix: i
 
 
 def heads_of(
-    path: Path, parts: Mapping[str, Part], settings: Settings, inner: int, size: tuple[int, int, int]
+    path: Path, layout: Layout, parts: Mapping[str, Part], settings: Settings, inner: int, size: tuple[int, int, int]
 ) -> tuple[int, str]:
     """The number of attention heads, and where it was found. Shapes tell it only where heads have an axis.
 
@@ -507,6 +515,8 @@ def heads_of(
     width = settings.count("dim_head", "head_dim", most=inner)
     if width is not None and inner % width == 0:
         return inner // width, "config.json"
+    if inner == size[0] and size in layout.heads:
+        return layout.heads[size], f"the sizes of {layout.name}"
     for name, row in SIZES.items():
         if size == (row["width"], row["depth"], row["mlp_width"]) and inner == row["width"]:
             return row["heads"], f"the published ViT-{name}"

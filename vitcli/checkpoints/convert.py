@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
-from vitcli.checkpoints import LAYOUTS, Checkpoint
-from vitcli.checkpoints.files import FOREIGN, READERS
+from vitcli.checkpoints import LAYOUTS, Checkpoint, foreign
+from vitcli.checkpoints.files import READERS
 from vitcli.checkpoints.source import Array
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, OutputError, UsageError
@@ -47,8 +47,8 @@ def convert(checkpoint: Checkpoint, out: Path, *, force: bool = False) -> list[P
     OutputError for what cannot be written or is there already (unless `force`), UsageError for another ending.
     """
     weights = out if out.suffix == ".safetensors" else out / "model.safetensors"
-    others = [*READERS, *(ending for _, _, endings, _ in FOREIGN for ending in endings), ".json"]
-    if out.suffix != ".safetensors" and not out.is_dir() and out.name.lower().endswith(tuple(others)):
+    other = out.name.lower().endswith((*READERS, ".json")) or foreign.named(out.name)
+    if out.suffix != ".safetensors" and not out.is_dir() and other:
         raise UsageError(f"{out}: weights are written as a folder or as a file ending in .safetensors.")
     files = [weights, weights.with_name("config.json"), weights.with_name("preprocessor_config.json")]
     there = [file.name for file in files if file.exists()]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitcli import escaping
-from vitcli.checkpoints import pickles
+from vitcli.checkpoints import foreign, pickles
 from vitcli.checkpoints.source import Array, Place, Source
 from vitcli.errors import CheckpointError, NotWeights
 from vitcli.escaping import first_line, listed, short
@@ -102,9 +102,8 @@ def _reader(path: Path) -> Callable[[Path], Contents] | None:
     """Whose file it is by its first bytes, else by its ending. Raises NotWeights for formats of other frameworks."""
     with path.open("rb") as file:
         start = file.read(512)
-    for magic, place, endings, what in FOREIGN:
-        if path.name.lower().endswith(endings) or (magic and start[place:].startswith(magic)):
-            raise NotWeights(f"{path}: {what}.")
+    if what := foreign.of(path.name, start):
+        raise NotWeights(f"{path}: {what}.")
     if start.startswith(b"PK\3\4"):
         import zipfile
 
@@ -117,11 +116,17 @@ def _reader(path: Path) -> Callable[[Path], Contents] | None:
             return read_torch
         if names and all(name.endswith(".npy") for name in names):
             return read_npz
+        if names:
+            foreign.refuse_archive(path, names)
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         return read_safetensors
     elif start.startswith(b"\x80\2"):
         return read_torch
-    return next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+    reader = next((reader for ending, reader in READERS.items() if path.name.lower().endswith(ending)), None)
+    if reader is None and len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
+        raise NotWeights(f"{path}: a pickle, and reading that could run code, so nothing was read. Where it comes "
+                         "from, save the weights alone: torch.save(model.state_dict(), ...).")  # fmt: skip
+    return reader
 
 
 def refuse_impostors(path: Path) -> None:
@@ -376,6 +381,7 @@ def _legacy(source: Source) -> tuple[Any, Locate, Order]:
 
 
 # Where training scripts put the state dict; averaged weights first, which timm too prefers when both are there.
+DEEPEST = 4  # dictionaries within each other: {"checkpoint": {"model": {"state_dict": ...}}}
 WRAPPERS = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model", "module")
 
 
@@ -383,7 +389,12 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
     path = source.path
     remarks: list[str] = []
     names: dict[str, Any] = {}
-    for _ in range(3):  # {"model": {"state_dict": ...}} has been seen; deeper is not a checkpoint
+    for _ in range(DEEPEST):
+        if isinstance(loaded, list | tuple) and not isinstance(loaded, pickles.Table):
+            inside = [value for value in loaded if _holds_tensors(value)]  # (state dict, epoch)
+            if len(inside) != 1:
+                break
+            loaded = inside[0]
         if not isinstance(loaded, pickles.Table):
             break
         named = loaded.named()
@@ -391,8 +402,7 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
         inside = [key for key in WRAPPERS if isinstance(named.get(key), pickles.Table) and named[key]]
         if not inside and not any(isinstance(value, pickles.Tensor) for value in named.values()):
             # {"net": ..., "acc": 91.2}: the one dictionary of tensors is the state dict, whatever it is called
-            inside = [key for key, value in named.items() if isinstance(value, pickles.Table)
-                      and any(isinstance(tensor, pickles.Tensor) for _, tensor in value)]  # fmt: skip
+            inside = [key for key, value in named.items() if _holds_tensors(value)]
             if len(inside) > 1:
                 raise NotWeights(f"{path}: holds several dictionaries of tensors ({listed(inside)}). Save the one you "
                                  "mean alone.")  # fmt: skip
@@ -436,10 +446,22 @@ def _state_dict(loaded: Any, source: Source, locate: Locate, order: Order) -> Co
     return Contents(tensors, tuple(remarks), (source,), names)
 
 
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    """Whether it is a dictionary with names of tensors, or of such dictionaries (an optimiser's has numbers)."""
+    if not isinstance(value, pickles.Table):
+        return False
+    inside = value.named().values() if depth < DEEPEST else ()
+    return any(isinstance(v, pickles.Tensor) for v in inside) or any(_holds_tensors(v, depth + 1) for v in inside)
+
+
 def _tables_of_names(loaded: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of classes in a dictionary, and in the small ones beside the weights, such as `hyper_parameters`."""
-    small = (v.named() for v in loaded.values() if isinstance(v, pickles.Table) and len(v) < MAX_FIELDS)
-    return {key: plain(place[key]) for place in reversed([loaded, *small]) for key in (*BY_INDEX, *BY_NAME)
+
+    def small(place: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [v.named() for v in place.values() if isinstance(v, pickles.Table) and len(v) < MAX_FIELDS]
+
+    places = [loaded, *small(loaded), *(inner for outer in small(loaded) for inner in small(outer))]
+    return {key: plain(place[key]) for place in reversed(places) for key in (*BY_INDEX, *BY_NAME)
             if key in place and names_under(key, plain(place[key]))}  # fmt: skip
 
 
@@ -514,23 +536,6 @@ def read_index(path: Path) -> tuple[Contents, tuple[Path, ...]]:
         raise NotWeights(f"{path}: no shard holds {listed(lost)}. Download the shards again.")
     return Contents(tensors, tuple(remarks), tuple(sources)), files
 
-
-# How weights of other frameworks begin and at which byte, what their files end in, and what to say of them.
-FOREIGN: tuple[tuple[bytes, int, tuple[str, ...], str], ...] = (
-    (b"\x89HDF\r\n", 0, (".h5", ".keras"),
-     "weights of TensorFlow or Keras. Load them with transformers 4 (from_pretrained(..., from_tf=True)), and name the "
-     "folder that save_pretrained then writes"),
-    (b"", 0, (".msgpack",),
-     "weights of Flax. Load them with transformers 4 (from_pretrained(..., from_flax=True)), and name the folder that "
-     "save_pretrained then writes"),
-    (b"", 0, (".onnx",), "an ONNX program, not weights. Name the checkpoint that it was exported from"),
-    (b"", 0, ("openvino_model.bin", "openvino_model.xml"),
-     "an OpenVINO program, not weights. Name the checkpoint that it was exported from"),
-    (b"", 0, ("saved_model.pb",), "a TensorFlow program, not weights. Name the checkpoint that it was exported from"),
-    (b"ET12", 4, (".pte",), "an ExecuTorch program, not weights. Name the checkpoint that it was exported from"),
-    (b"TFL3", 4, (".tflite",), "a TensorFlow Lite program, not weights. Name the checkpoint that it was exported from"),
-    (b"GGUF", 0, (".gguf",), "a GGUF file, whose weights are quantised. Name the checkpoint that it was made from"),
-)  # fmt: skip
 
 # By the ending, for files whose first bytes do not tell.
 READERS: dict[str, Callable[[Path], Contents]] = {

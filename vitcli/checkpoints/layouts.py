@@ -7,7 +7,8 @@ fan-out, s one of query, key, value, k all numbers of a patch, l block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vitcli.checkpoints.positions import Resize
 from vitcli.checkpoints.rules import Rule, filled, rules
@@ -23,7 +24,9 @@ class Layout:
     `signs` are names of theirs (one of them, after a prefix is taken off) that no other layout has; `prefixes` are
     taken off where they stand; `dropped` are shell patterns of what inference does not need. The rest is what a family
     does and its tensors do not say. `bare_attention`: a single head of full width has no output projection;
-    `either_pooling`: the same tensors may pool by the class token or by the mean, and nothing tells.
+    `bare_tokens`: the tokens before the patches may have no positions; `either_pooling`: the same tensors may pool by
+    the class token or by the mean, and nothing tells; `heads`: by size (width, depth, width of the MLP), where they are
+    not those of the published ViTs.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Layout:
     final_norm: bool = True
     pooled_norm: str = ""  # their name of the final norm where it follows pooling
     bare_attention: bool = False
+    bare_tokens: bool = False
+    heads: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
     either_pooling: bool = False
     preprocess: str = "hf"  # a key of preprocess.FAMILIES
     preprocess_distilled: str = ""  # the same for DeiT's models with a distillation token
@@ -154,11 +159,14 @@ TORCHVISION = rules(
 )  # fmt: skip
 
 # Their patches are (p q c), ours (c p q): the norm in front of the projection is permuted with it.
-VIT_PYTORCH = rules(
+VIT_PYTORCH_PATCHES = (
     ("to_patch_embedding.1.{p}",                "patch_embedding.norm_in.{p}", "(p q c) -> (c p q)"),
     ("to_patch_embedding.2.weight",             "patch_embedding.projection.weight", "d (p q c) -> d (c p q)"),
     ("to_patch_embedding.2.bias",               "patch_embedding.projection.bias"),
     ("to_patch_embedding.3.{p}",                "patch_embedding.norm_out.{p}"),
+)  # fmt: skip
+VIT_PYTORCH = rules(
+    *VIT_PYTORCH_PATCHES,
     ("cls_token",                               "class_token", TOKEN),
     ("pos_embedding",                           "positions", TOKENS),
     ("transformer.layers.{L}.0.norm.{p}",       "blocks.{L}.norm1.{p}"),
@@ -169,6 +177,84 @@ VIT_PYTORCH = rules(
     ("transformer.layers.{L}.1.net.4.{p}",      "blocks.{L}.mlp.fc2.{p}"),
     ("transformer.norm.{p}",                    "norm.{p}"),
     ("mlp_head.{p}",                            "head.{p}"),
+)  # fmt: skip
+
+
+def old_vit_pytorch(*patches: tuple[str, ...]) -> tuple[Rule, ...]:
+    """Its names before 1.4, when a norm stood around each branch (once within a sum), and the last one in the head."""
+    layer = "transformer.layers.{L}"
+    return rules(
+        *patches,
+        ("cls_token",                                    "class_token", TOKEN),
+        ("pos_embedding",                                "positions", TOKENS),
+        (f"{layer}.{{0|0.fn}}.norm.{{p}}",               "blocks.{L}.norm1.{p}"),
+        (f"{layer}.{{0.fn|0.fn.fn}}.to_qkv.weight",      "blocks.{L}.attention.{query|key|value}.weight", FUSED),
+        (f"{layer}.{{0.fn|0.fn.fn}}.to_out.0.{{p}}",     "blocks.{L}.attention.out.{p}"),
+        (f"{layer}.{{1|1.fn}}.norm.{{p}}",               "blocks.{L}.norm2.{p}"),
+        (f"{layer}.{{1.fn|1.fn.fn}}.net.0.{{p}}",        "blocks.{L}.mlp.fc1.{p}"),
+        (f"{layer}.{{1.fn|1.fn.fn}}.net.3.{{p}}",        "blocks.{L}.mlp.fc2.{p}"),
+        ("mlp_head.0.{p}",                               "norm.{p}"),
+        ("mlp_head.1.{p}",                               "head.{p}"),
+    )  # fmt: skip
+
+
+# https://github.com/open-mmlab/mmpretrain: models/backbones/vision_transformer.py and deit.py, models/heads. It gives
+# its networks a second norm, ln2, where they pool by the mean; those that keep the first beside it are not built here.
+MMPRETRAIN = rules(
+    ("cls_token",                        "class_token", TOKEN),
+    ("dist_token",                       "distillation_token", TOKEN),
+    ("pos_embed",                        "positions", TOKENS),
+    ("patch_embed.projection.weight",    "patch_embedding.projection.weight", CONVOLUTION),
+    ("patch_embed.projection.bias",      "patch_embedding.projection.bias"),
+    ("layers.{L}.ln1.{p}",               "blocks.{L}.norm1.{p}"),
+    ("layers.{L}.attn.qkv.{p}",          "blocks.{L}.attention.{query|key|value}.{p}", FUSED),
+    ("layers.{L}.attn.proj.{p}",         "blocks.{L}.attention.out.{p}"),
+    ("layers.{L}.attn.gamma1.weight",    "blocks.{L}.scale1"),
+    ("layers.{L}.ln2.{p}",               "blocks.{L}.norm2.{p}"),
+    ("layers.{L}.ffn.layers.0.0.{p}",    "blocks.{L}.mlp.fc1.{p}"),
+    ("layers.{L}.ffn.layers.1.{p}",      "blocks.{L}.mlp.fc2.{p}"),
+    ("layers.{L}.ffn.gamma2.weight",     "blocks.{L}.scale2"),
+    ("{ln1|ln2}.{p}",                    "norm.{p}"),
+    ("head.{layers.head|fc}.{p}",        "head.{p}"),
+    ("head.layers.head_dist.{p}",        "distillation_head.{p}"),
+)  # fmt: skip
+
+# Two early ports of Google's weights to PyTorch: https://github.com/jeonsworld/ViT-pytorch, models/modeling.py, and
+# https://github.com/lukemelas/PyTorch-Pretrained-ViT, pytorch_pretrained_vit/model.py. Both have the exact GELU.
+JEONSWORLD_BLOCK = "encoder.layer.{L}"
+JEONSWORLD = rules(
+    ("embeddings.cls_token",                     "class_token", TOKEN),
+    ("embeddings.position_embeddings",           "positions", TOKENS),
+    ("embeddings.patch_embeddings.weight",       "patch_embedding.projection.weight", CONVOLUTION),
+    ("embeddings.patch_embeddings.bias",         "patch_embedding.projection.bias"),
+    (f"{JEONSWORLD_BLOCK}.attention_norm.{{p}}", "blocks.{L}.norm1.{p}"),
+    (f"{JEONSWORLD_BLOCK}.attn.query.{{p}}",     "blocks.{L}.attention.query.{p}"),
+    (f"{JEONSWORLD_BLOCK}.attn.key.{{p}}",       "blocks.{L}.attention.key.{p}"),
+    (f"{JEONSWORLD_BLOCK}.attn.value.{{p}}",     "blocks.{L}.attention.value.{p}"),
+    (f"{JEONSWORLD_BLOCK}.attn.out.{{p}}",       "blocks.{L}.attention.out.{p}"),
+    (f"{JEONSWORLD_BLOCK}.ffn_norm.{{p}}",       "blocks.{L}.norm2.{p}"),
+    (f"{JEONSWORLD_BLOCK}.ffn.fc1.{{p}}",        "blocks.{L}.mlp.fc1.{p}"),
+    (f"{JEONSWORLD_BLOCK}.ffn.fc2.{{p}}",        "blocks.{L}.mlp.fc2.{p}"),
+    ("encoder.encoder_norm.{p}",                 "norm.{p}"),
+    ("head.{p}",                                 "head.{p}"),
+)  # fmt: skip
+
+LUKEMELAS_BLOCK = "transformer.blocks.{L}"
+LUKEMELAS = rules(
+    ("class_token",                          "class_token", TOKEN),
+    ("positional_embedding.pos_embedding",   "positions", TOKENS),
+    ("patch_embedding.weight",               "patch_embedding.projection.weight", CONVOLUTION),
+    ("patch_embedding.bias",                 "patch_embedding.projection.bias"),
+    (f"{LUKEMELAS_BLOCK}.norm1.{{p}}",       "blocks.{L}.norm1.{p}"),
+    (f"{LUKEMELAS_BLOCK}.attn.proj_q.{{p}}", "blocks.{L}.attention.query.{p}"),
+    (f"{LUKEMELAS_BLOCK}.attn.proj_k.{{p}}", "blocks.{L}.attention.key.{p}"),
+    (f"{LUKEMELAS_BLOCK}.attn.proj_v.{{p}}", "blocks.{L}.attention.value.{p}"),
+    (f"{LUKEMELAS_BLOCK}.proj.{{p}}",        "blocks.{L}.attention.out.{p}"),
+    (f"{LUKEMELAS_BLOCK}.norm2.{{p}}",       "blocks.{L}.norm2.{p}"),
+    (f"{LUKEMELAS_BLOCK}.pwff.fc1.{{p}}",    "blocks.{L}.mlp.fc1.{p}"),
+    (f"{LUKEMELAS_BLOCK}.pwff.fc2.{{p}}",    "blocks.{L}.mlp.fc2.{p}"),
+    ("norm.{p}",                             "norm.{p}"),
+    ("fc.{p}",                               "head.{p}"),
 )  # fmt: skip
 
 
@@ -218,6 +304,8 @@ def flax(positions: str, attention: str, mlp: str, norm2: str) -> tuple[Rule, ..
 # become zeros; that is not repeated here.
 SCIPY_ZOOM = Resize("bilinear", corners=True)
 
+UNTOLD = "took mean and std .5 (--preprocess, or a preprocessor_config.json beside it, says otherwise)"
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "dinov2",  # with registers: positions are resized otherwise than without
@@ -225,6 +313,7 @@ LAYOUTS: tuple[Layout, ...] = (
         prefixes=("dinov2_with_registers.",),
         rules=TRANSFORMERS,
         dropped=("embeddings.mask_token",),
+        bare_tokens=True,
         preprocess="deit",
         resize=Resize("bicubic", antialias=True),
         any_size=True,
@@ -278,6 +367,7 @@ LAYOUTS: tuple[Layout, ...] = (
         # as timm itself does: see `checkpoint_filter_fn` in its vision_transformer.py
         dropped=("pre_logits.*", "*.relative_position_index"),
         pooled_norm="fc_norm.weight",
+        bare_tokens=True,
         preprocess="timm",
         preprocess_distilled="deit",
         # the same names hold Google's weights, trained on pixels from -1 to 1, and Facebook's, on ImageNet's mean
@@ -322,13 +412,64 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     Layout(
         "vit-pytorch",
-        signs=("to_patch_embedding.2.weight",),
+        signs=("transformer.norm.weight",),
         rules=VIT_PYTORCH,
         eps=1e-5,
         mean="mean_all",
         bare_attention=True,
         either_pooling=True,
-        preprocess_doubt="took mean and std .5 (--preprocess, or a preprocessor_config.json beside it, says otherwise)",
+        preprocess_doubt=UNTOLD,
         own_resize=False,
+    ),
+    Layout(
+        "vit-pytorch",  # from 1.0 on, with norms before and after the patch projection
+        signs=("to_patch_embedding.2.weight",),
+        rules=old_vit_pytorch(*VIT_PYTORCH_PATCHES),
+        eps=1e-5,
+        mean="mean_all",
+        pooled_norm="mlp_head.0.weight",
+        bare_attention=True,
+        either_pooling=True,
+        preprocess_doubt=UNTOLD,
+        own_resize=False,
+    ),
+    Layout(
+        "vit-pytorch",  # from 0.7 on
+        signs=("to_patch_embedding.1.weight",),
+        rules=old_vit_pytorch(
+            ("to_patch_embedding.1.weight", "patch_embedding.projection.weight", "d (p q c) -> d (c p q)"),
+            ("to_patch_embedding.1.bias", "patch_embedding.projection.bias"),
+        ),
+        eps=1e-5,
+        mean="mean_all",
+        pooled_norm="mlp_head.0.weight",
+        bare_attention=True,
+        either_pooling=True,
+        preprocess_doubt=UNTOLD,
+        own_resize=False,
+    ),
+    Layout(
+        "mmpretrain",
+        signs=("layers.0.ffn.layers.0.0.weight",),
+        prefixes=("backbone.",),
+        rules=MMPRETRAIN,
+        pooled_norm="ln2.weight",
+        heads={(768, 8, 2304): 8, (1408, 40, 6144): 16},  # its "small" is not DeiT's
+        preprocess="timm",
+        preprocess_distilled="deit",
+        preprocess_doubt="took mean and std .5, as mmpretrain's ViTs have (--preprocess deit for its DeiT and MAE)",
+    ),
+    Layout(
+        "jeonsworld/ViT-pytorch",
+        signs=("embeddings.patch_embeddings.weight",),
+        prefixes=("transformer.",),
+        rules=JEONSWORLD,
+        resize=SCIPY_ZOOM,
+    ),
+    Layout(
+        "pytorch-pretrained-vit",
+        signs=("positional_embedding.pos_embedding",),
+        rules=LUKEMELAS,
+        resize=SCIPY_ZOOM,
     ),
 )

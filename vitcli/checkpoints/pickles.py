@@ -239,7 +239,10 @@ MAKERS: dict[str, Callable[..., Any]] = {
     **{name: lambda *_: Nothing() for name in (
         "argparse.Namespace", "types.SimpleNamespace", "numpy.dtype", "numpy.core.multiarray.scalar",
         "numpy._core.multiarray.scalar", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath",
-        "datetime.datetime",
+        "datetime.datetime", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+        "numpy.ndarray", "mmengine.logging.history_buffer.HistoryBuffer", "omegaconf.dictconfig.DictConfig",
+        "omegaconf.listconfig.ListConfig", "omegaconf.nodes.AnyNode", "omegaconf.base.ContainerMetadata",
+        "omegaconf.base.Metadata", "typing.Any",
     )},
     "builtins.set": lambda items=(), *_: items,
     "__builtin__.set": lambda items=(), *_: items,

@@ -89,6 +89,9 @@ def from_transformers(config: Mapping[str, Any], *, kind: str = "ViT") -> Prepro
             "The preprocessing settings resize the shortest side and crop nothing, so pictures would not come "
             "out square. Choose with --preprocess."
         )
+    if settings.get("do_pad") and settings.get("pad_size") and _side(settings["pad_size"], "pad_size")[1] != size:
+        raise CheckpointError("The preprocessing settings pad pictures after they are resized (do_pad), which is not "
+                              "known here. Choose with --preprocess.")  # fmt: skip
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     if settings["do_normalize"]:

@@ -293,6 +293,9 @@ class Settings:
         numbered: tuple[Labels, str] | None = None
         odd = ""
         for source, key, found in self._tables():
+            if classes > 1 and set(names_under(key, found)) == set(range(1, classes + 1)):
+                odd = odd or f"{source} numbers the classes from 1 to {classes}, the network from 0: left out"
+                continue
             names = {index: name for index, name in names_under(key, found).items() if index < classes}
             whole = len(names) == len(found) == classes
             if not whole and not numbered:

@@ -112,9 +112,10 @@ DEFAULT = MODELS[0].repository
 
 # What people paste in place of org/name, in the address bar's words and in those of timm and of hf's own file system.
 PASTED = re.compile(
-    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?|hf://(?:models/)?|hf[-_]hub:)"
-    r"(?P<repository>[^/\s@?#]+/[^/\s@?#]+)(?:@(?P<at>[^\s?#/]+))?"
-    r"(?:/(?:tree|blob|resolve|raw)/(?P<revision>[^/\s?#]+))?(?:/(?P<file>[^\s?#]+))?/?(?:[?#]\S*)?"
+    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?:models/)?|git@hf\.co:"
+    r"|hf://(?:models/)?|hf[-_]hub:)"
+    r"(?P<repository>[^/\s@?#]+/[^/\s@?#]+?)(?:\.git)?(?:@(?P<at>[^\s?#/]+))?"
+    r"(?:/(?:tree|blob|resolve|raw|commit)/(?P<revision>[^/\s?#]+))?(?:/(?P<file>[^\s?#]+))?/?(?:[?#]\S*)?"
 )
 
 # torchvision's names, whose weights are on no hub.
@@ -124,8 +125,11 @@ TORCHVISION = re.compile(r"vit_[bl]_(?:16|32)|vit_h_14", re.ASCII)
 def address(name: str) -> str:
     """`org/name[@revision]` of what was pasted: a page of the hub, or a file there that is of a model's one set.
 
-    Anything else comes back as it is.
+    Anything else comes back as it is, but for spaces and quotes around it.
     """
+    name = name.strip(" '\"")
+    if cached := re.fullmatch(r"models--([\w.-]+?)--([\w.-]+)", name):  # a folder of the hub's own cache
+        return f"{cached[1]}/{cached[2]}"
     match = PASTED.fullmatch(name.strip())
     if match is None or match["file"] not in (None, *SETTINGS, *WEIGHTS):
         return name

@@ -391,7 +391,7 @@ def _vit_pytorch(checkpoint: Checkpoint) -> Reference:
     if checkpoint.resized_from:
         raise CheckpointError("vit-pytorch has no way of its own to resize positions.")
     _plain(config, "vit-pytorch's ViT", "pooling", "class_token", "patch_norms", "qkv_bias", "attention_out",
-           "head_width")  # fmt: skip
+           "head_width", "pooled_norm")  # fmt: skip
     model = ViT(
         image_size=config.image_size,
         patch_size=config.patch_size,
@@ -405,8 +405,12 @@ def _vit_pytorch(checkpoint: Checkpoint) -> Reference:
         dim_head=config.head_width,
     )
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    tensors = _tensors(checkpoint)
+    if tensors.keys() != shapes.keys():
+        raise CheckpointError(f"{_named('vit-pytorch')} calls its layers otherwise. Install the version that these "
+                              "weights come from.")  # fmt: skip
     # earlier versions gave tokens and positions a leading axis of 1
-    state = {name: tensor.reshape(shapes.get(name, tensor.shape)) for name, tensor in _tensors(checkpoint).items()}
+    state = {name: tensor.reshape(shapes[name]) for name, tensor in tensors.items()}
     model.load_state_dict(state)
     return Reference(_named("vit-pytorch"), "ViT", False, model.eval(), checkpoint.preprocess,
                      _torchvision_transform(checkpoint.preprocess))  # fmt: skip
