@@ -116,6 +116,13 @@ def test_a_model_that_no_file_can_be_called_is_said_in_a_sentence(name: str) -> 
         assert b"no such file or folder" in done.stderr
 
 
+def test_the_folder_one_is_in_can_be_the_model(tiny: Path) -> None:
+    done = subprocess.run([*VIT, "inspect", "."], capture_output=True, cwd=tiny, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = run("", "inspect", "/")
+    assert (done.returncode, b"holds no weights" in done.stderr) == (1, True)
+
+
 def test_ctrl_c_at_the_very_beginning_needs_no_words(tiny: Path, picture: Path) -> None:
     # Python's own start, the first hundredths of a second, is nobody's to handle: `import vitcli` is waited for
     code = "import vitcli.__main__ as it; print(flush=True); it.main()"

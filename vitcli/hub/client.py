@@ -149,8 +149,7 @@ def connected(model: catalog.Model, progress: bool) -> Iterator[None]:
                 logger.setLevel(logging.ERROR)  # it logs every retry
             if bars and not progress:
                 disable_progress_bars()
-            with guard.installed():
-                yield
+            yield
     except HubError:
         raise
     except Exception as error:  # the client lets through what its own dependencies raise, and changes them: httpx, ...
@@ -163,19 +162,12 @@ def connected(model: catalog.Model, progress: bool) -> Iterator[None]:
 
 def _explained(error: Exception, model: catalog.Model) -> HubError:
     """Our error for one of the client's: what happened, and what to do next."""
-    import traceback
-
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     found = next(filter(None, (_unwritable(e, model) for e in chain)), None)
-    if found is None and any("xet" in frame.name for frame in traceback.extract_tb(error.__traceback__)):
-        found = Unreachable(
-            f"The storage behind {endpoint()} does not deliver {model.repository} ({first_line(error)}). "
-            "Try again, or go round it with HF_HUB_DISABLE_XET=1."
-        )
     found = found or next(filter(None, (_translated(e, model) for e in chain)), None)
     return found or HubError(f"{model.repository} could not be fetched: {first_line(error)}")
 
