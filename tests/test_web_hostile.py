@@ -275,3 +275,38 @@ def test_every_address_of_a_name_is_tried_within_the_deadline(server: Raw, monke
     places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: places)
     assert row(f"http://two.example:{port}/cat.jpg") == ("ok", "")
+
+
+@pytest.fixture
+def silence() -> Iterator[Callable[..., Any]]:
+    """A look-up that answers nobody until the test is over."""
+    over = threading.Event()
+
+    def waits(*_: object) -> Any:
+        over.wait()
+        raise OSError("nobody is there")
+
+    yield waits
+    over.set()
+
+
+def test_a_look_up_that_nobody_answers_is_a_row_at_the_deadline(
+    silence: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    urls = [f"http://silent.example/{i}.jpg" for i in range(5)]
+    items = inputs(urls)
+    assert [item.failure.error for item in items if item.failure] == ["unreachable"] * 5
+    assert sum(thread.name == "vit-name" for thread in threading.enumerate()) == 1, "one for all of a server's pictures"
+
+
+def test_a_look_up_is_not_waited_for_longer_than_a_server(
+    silence: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "SILENCE", 0.2)
+    monkeypatch.setattr(web, "PAUSE", 0)
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    assert row("http://other.example/") == (
+        "unreachable", "The picture cannot be fetched: nothing says where that server is."
+    )  # fmt: skip

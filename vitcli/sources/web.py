@@ -11,11 +11,13 @@ import http.client
 import io
 import re
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
@@ -64,6 +66,42 @@ class Allowance:
             raise Refused("too_large", f"The server sends more than {self.most >> 20} MiB.")
 
 
+class LookUps:
+    """Names of servers -> their addresses, within a time: the system's own look-up takes what it likes, and no time-out.
+
+    Each is made in a thread of its own, which is left behind where nothing comes; who asks for the same name meanwhile
+    waits for the same one, so that a list of one server's pictures leaves one thread.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.under_way: dict[tuple[str, int], Future[list[Any]]] = {}
+
+    def __call__(self, place: tuple[str, int], seconds: float) -> list[Any]:
+        """What `getaddrinfo` gives for a host and a port. Raises OSError, which TimeoutError is."""
+        with self.lock:
+            found = self.under_way.get(place)
+            if found is None:
+                found = self.under_way[place] = Future()
+                threading.Thread(target=self._look, args=(place, found), daemon=True, name="vit-name").start()
+        try:
+            return found.result(seconds)
+        except TimeoutError:
+            raise TimeoutError("nothing says where that server is") from None
+
+    def _look(self, place: tuple[str, int], found: Future[list[Any]]) -> None:
+        try:
+            found.set_result(socket.getaddrinfo(*place, 0, socket.SOCK_STREAM))
+        except BaseException as error:  # raised where it is waited for
+            found.set_exception(error)
+        finally:
+            with self.lock:
+                del self.under_way[place]
+
+
+look_up = LookUps()
+
+
 class Metered(io.RawIOBase):
     """What a socket receives, within an allowance: headers and chunk sizes too, which http.client reads unbounded."""
 
@@ -96,7 +134,7 @@ def metered(kind: type[http.client.HTTPConnection], allowance: Allowance) -> typ
 
     def connect(address: tuple[str, int], *_: object) -> socket.socket:
         failure: OSError = OSError("the name leads nowhere")
-        for family, form, protocol, _name, place in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
+        for family, form, protocol, _name, place in look_up(address, allowance.seconds()):
             sock = socket.socket(family, form, protocol)
             try:
                 sock.settimeout(allowance.seconds())
