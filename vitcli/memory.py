@@ -10,18 +10,28 @@ from pathlib import Path
 
 UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
 
-# What says so without an error of its own: the allocators of torch, C++ and oneDNN, the loader of libraries, threads.
+# What says so without an error of its own: the allocators of torch, C++ and oneDNN, the loader of libraries, threads,
+# and Python where it finds no room for an error.
 NO_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "bad_alloc",
+    "can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory", "bad_alloc",
     "could not create a primitive", "could not create a memory", "failed to map segment", "can't start new thread",
+    "without exception set", "without setting an exception", "with an exception set",
 )  # fmt: skip
 
 
 def lacking(error: BaseException) -> bool:
-    """Whether an error means that there was not enough memory."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return isinstance(error, (RuntimeError, ImportError)) and any(words in str(error) for words in NO_MEMORY)
+    """Whether an error means that there was not enough memory, or came of one that does, as a module half imported."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM):
+            return True
+        said = str(cause).lower() if isinstance(cause, (RuntimeError, ImportError, SystemError)) else ""
+        if any(words in said for words in NO_MEMORY):
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def available() -> int:

@@ -47,6 +47,9 @@ TORCH_RATE, NUMPY_RATE = 143e9, 110e9
 # and ends the process if it does not get them.
 LEAST = 112 << 20
 
+# Bytes of address space for the stack of each of torch's threads: OpenMP ends the process if one cannot be started.
+STACK = 8 << 20
+
 # How often OpenMP's threads look for work before they sleep. By default they look for milliseconds, on a core that the
 # decoding threads, or another program, could have: with those busy, the network ran at a tenth of its speed.
 SPINS = "10000"
@@ -122,7 +125,7 @@ class TorchBackend:
 
         self.device, self.dtype = device, dtype
         self.warnings: tuple[str, ...] = ()
-        if 4 * checkpoint.config.parameters > available():
+        if 4 * checkpoint.config.parameters + STACK * processors() > available():
             raise MemoryError
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         checkpoint.tensors.release()
@@ -193,7 +196,8 @@ def load(
             raise
         raise OutOfMemory(
             f"{checkpoint.path}: the network does not fit in memory: its weights take "
-            f"{4 * checkpoint.config.parameters / 1e6:,.0f} MB, and {available() / 1e6:,.0f} MB are left."
+            f"{4 * checkpoint.config.parameters / 1e6:,.0f} MB beside what the engine takes, "
+            f"and {available() / 1e6:,.0f} MB are left."
         ) from error
 
 

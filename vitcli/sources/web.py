@@ -67,7 +67,7 @@ class Allowance:
 
 
 class LookUps:
-    """Names of servers -> their addresses, within a time: the look-up of the system takes what it likes, and no time-out.
+    """Names of servers -> their addresses, within a time: the look-up of the system takes no time-out.
 
     Each is made in a thread of its own, which is left behind where nothing comes; who asks for the same name meanwhile
     waits for the same one, so that a list of one server's pictures leaves one thread.
