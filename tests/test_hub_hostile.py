@@ -160,6 +160,39 @@ def test_sizes_names_and_hashes_of_a_listing_are_checked(hub: Hub, change: Calla
     assert kept(hub) == set()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 5_000_000,
+        b'{"id": "x", "sha": "%s", "siblings": [{"rfilename": "a", "size": %s}]}' % (b"a" * 40, b"9" * 5000),
+        b'{"id": "x", "sha": "%s", "lastModified": "99999-99-99", "siblings": []}' % (b"a" * 40),
+        b'{"id": "\xe9"}', b'{"id": "x", "sha": "%s\\n", "siblings": []}' % (b"a" * 40), b"[1]", b"null",
+    ],
+    ids=["nested", "digits", "date", "encoding", "commit", "list", "null"],
+)  # fmt: skip
+def test_a_listing_that_no_hub_sends_is_refused_in_our_words(hub: Hub, said: bytes) -> None:
+    hub.add("acme/tiny", FILES)
+    hub.fault("/revision/main", body=lambda data: said)
+    result = download(hub, "acme/tiny")
+    assert (result["error"], "does not answer as a hub does" in result["message"]) == ("Unreachable", True)
+
+
+@pytest.mark.parametrize("revision", ["../../../x", "..", "a/../../b", "main/.."])
+def test_a_revision_is_no_path(hub: Hub, revision: str) -> None:
+    hub.add("acme/tiny", FILES)
+    result = download(hub, "acme/tiny", revision)
+    assert (result["error"], revision in result["message"]) == ("NotFound", True)
+    assert (hub.requests, outside(hub)) == ([], set())
+
+
+def test_of_two_etags_neither_is_a_path(hub: Hub) -> None:
+    commit = hub.add("acme/tiny", FILES)
+    head = f'HTTP/1.1 200 OK\r\nX-Repo-Commit: {commit}\r\nETag: "{git_sha1(FILES["config.json"])}"\r\n'
+    hub.fault("/config.json", times=-1, method="HEAD", raw=[head.encode(), f'ETag: "{escape(hub)}"\r\n\r\n'.encode()])
+    assert download(hub, "acme/tiny")["error"] == "Corrupt"
+    assert outside(hub) == set()
+
+
 def test_a_size_that_differs_from_the_listing_is_refused_before_the_file_is_fetched(hub: Hub) -> None:
     hub.add("acme/tiny", FILES)
     hub.fault("/model.safetensors", times=-1, method="HEAD", headers={"X-Linked-Size": str(10**15)})
@@ -329,6 +362,13 @@ def own():
 huggingface_hub.set_client_factory(own)
 session = huggingface_hub.get_session()
 """
+
+
+def test_what_the_client_shows_of_a_header_is_harmless(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES)
+    hub.fault("/config.json", times=-1, method="HEAD", headers={"X-HF-Warning": "a; \x9b31mRED"})
+    result = download(hub, "acme/tiny", env={"HF_HUB_VERBOSITY": "warning"})  # in which nothing must be shown, too
+    assert files(result)["config.json"]["verified"]
 
 
 @pytest.mark.parametrize("well", [True, False], ids=["success", "failure"])

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -198,10 +199,12 @@ def test_a_redirect_to_nowhere_is_a_row_and_the_run_goes_on(server: Raw, place: 
         "http://127.0.0.1:99999999999999999999999/a.jpg", "http://127.0.0.1:99999/", "http://127.0.0.1:-1/",
         "http://127.0.0.1:0/", "http://127.0.0.1:１/", "http://[]/", "http://[1::2::3]/", "http://%31/", "http://?x",
         "http://#", "https://", "http://\ud800/", "http://a b/", "http://" + "a" * 70 + ".example/", "http://[::1%lo]/",
+        "http://127.0.0.1:8_0/", "http://a..b/", "http://.../", "http://stra\u00dfe.example/", "http://a\u200db.example/",
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_meant_is_a_row(url: str) -> None:
-    assert row(url)[0] == "unreachable"
+    reason, said = row(url)
+    assert (reason, "codec" in said) == ("unreachable", False)
 
 
 @given(st.text(max_size=40))
@@ -225,6 +228,8 @@ def test_no_address_ends_a_run(rest: str) -> None:
         ("/a.jpg#part", "/a.jpg"),
         ("/a.jpg?q=ü \"'<>", "/a.jpg?q=%C3%BC%20%22%27%3C%3E"), ("/a.jpg?b\\c", "/a.jpg?b\\c"), ("", "/"),
         ("?q", "/?q"),
+        ("/a/../b.jpg", "/b.jpg"), ("/../a/./b/..", "/a/"), ("/a/%2E%2e/.%2e?../b", "/?../b"),
+        ("/a//b/...", "/a//b/..."),
         ("/a{b}`\"<>^|'.jpg", "/a%7Bb%7D%60%22%3C%3E^|'.jpg"),
     ],
 )  # fmt: skip
@@ -310,3 +315,44 @@ def test_a_look_up_is_not_waited_for_longer_than_a_server(
     assert row("http://other.example/") == (
         "unreachable", "The picture cannot be fetched: nothing says where that server is."
     )  # fmt: skip
+
+
+@contextmanager
+def dripping(start: bytes, piece: bytes) -> Iterator[int]:
+    """The port of a server that waits for no request, and sends a piece again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(start)
+                        while not over.wait(0.02):
+                            connection.sendall(piece)
+                except OSError:  # the client went away
+                    pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        over.set()
+        with socket.create_connection(listener.getsockname()):  # so that it waits for nobody
+            thread.join()
+
+
+def test_a_handshake_that_drips_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
+    with dripping(b"\x16\x03\x03\x3f\xff", b"\x02") as port:
+        assert row(f"https://127.0.0.1:{port}/")[0] == "unreachable"
+
+
+def test_a_proxy_that_drips_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    with dripping(b"HTTP/1.1 200 OK\r\nX-A: ", b"a") as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert row("https://pictures.example/") == ("unreachable", "The picture did not arrive within 0 seconds.")

@@ -6,7 +6,6 @@ Its variables choose the cache, the hub and whether there is a network, so that 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,7 +205,9 @@ def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
         return _refused(error.response.status_code, model, token)
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.FileMetadataError)) and error.__cause__ is not None:
         return None
-    if isinstance(error, (errors.FileMetadataError, json.JSONDecodeError)):
+    if isinstance(error, errors.HFValidationError):
+        return None
+    if isinstance(error, (errors.FileMetadataError, ValueError, ArithmeticError, RecursionError)):
         return Unreachable(
             f"{endpoint()} does not answer as a hub does. Is HF_ENDPOINT right, and no login page or proxy between?"
         )

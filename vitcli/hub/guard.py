@@ -63,8 +63,10 @@ class Guard:
             raise Unreachable(f"{self.what}: the server leads from https to http, which is not followed.")
         if headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
             raise Unreachable(f"{self.what} comes in an encoding that was not asked for.")
-        if not headers.get("Content-Disposition", "").isascii():  # the progress bar would show the name in it
-            del headers["Content-Disposition"]
+        for name in list(headers):  # the client shows some, such as X-HF-Warning and the name for its progress bar
+            shown = headers[name].replace("\t", " ")
+            if not shown.isprintable() or (name == "content-disposition" and not shown.isascii()):
+                del headers[name]
         self._bound(response)
 
     def _check_names(self, response: Any) -> None:

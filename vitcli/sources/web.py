@@ -36,6 +36,9 @@ REDIRECTS = 10
 PATH = "!$%&'()*+,-./:;=@[\\]^_|~"  # what browsers leave as it is, besides letters and digits
 QUERY = "!$%&()*+,-./:;=?@[\\]^_`{|}~"
 
+# Letters of a server's name that Python encodes in another way (IDNA 2003) than browsers: they would lead elsewhere.
+AMBIGUOUS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
+
 
 class Refused(Exception):
     """A picture that will not come, however often it is asked for: `reason` is the word of its row."""
@@ -224,8 +227,11 @@ def fetch(url: str, max_bytes: int) -> Input:
     except TimeoutError:
         return failed(name, "unreachable", f"The server was silent for {SILENCE:.0f} seconds.")
     except (OSError, http.client.HTTPException, ValueError, OverflowError, zlib.error) as error:
-        stop_without_files(reason if isinstance(reason := getattr(error, "reason", None), OSError) else error)
-        said = getattr(error, "reason", None) or str(error) or type(error).__name__
+        reason = getattr(error, "reason", None)
+        stop_without_files(reason if isinstance(reason, OSError) else error)
+        said = reason or str(error) or type(error).__name__
+        if isinstance(error, UnicodeError):  # of a name with a label that is empty or too long, in a codec's words
+            said = "the address names no server"
         return failed(name, "unreachable", f"The picture cannot be fetched: {short(str(said))}.")
     return Input(name, data=data, size=len(data))
 
@@ -277,13 +283,27 @@ def address(url: str) -> tuple[str, bytes | None]:
             raise ValueError
     except ValueError:  # not in Python's words, which may hold a part of the password
         raise ValueError("the address has a port that cannot be") from None
+    if AMBIGUOUS.search(host):
+        raise ValueError("the server's name has a letter that is not read alike everywhere; write it as xn--")
     if not host.isascii():
         port = f":{parts.port}" if parts.port else ""
         host = parts.hostname.encode("idna").decode() + port
     if any(not c.isprintable() or c in ' %<>"^`{|}/?#@\\' for c in host):  # idna may bring some of these back
         raise ValueError("the address names no server")
-    path, query = quote(exact(parts.path), safe=PATH) or "/", quote(exact(parts.query), safe=QUERY)
+    path, query = quote(exact(settled(parts.path)), safe=PATH), quote(exact(parts.query), safe=QUERY)
     return urlunsplit((parts.scheme, host, path, query, "")), unquote_to_bytes(login) if login else None
+
+
+def settled(path: str) -> str:
+    """A path without . and .., which browsers follow before they ask, also where they are written %2e."""
+    kept: list[str] = []
+    for segment in path.split("/")[1:]:
+        dots = segment.lower().replace("%2e", ".")
+        if dots == "..":
+            kept = kept[:-1]
+        elif dots != ".":
+            kept.append(segment)
+    return "/".join(["", *kept, *([""] if not kept or dots in (".", "..") else [])])
 
 
 def without_password(url: str) -> str:
