@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+THREAD = (
+    128 << 20
+)  # bytes of address space for each thread of a library: its stack, its buffers, and a share of the rest
 UNKNOWN = 4 << 30  # bytes that a machine is taken to have if it does not say
 
 # What says so without an error of its own: the allocators of torch, C++ and oneDNN, the loader of libraries, threads,
@@ -36,7 +40,27 @@ def lacking(error: BaseException) -> bool:
 
 def available() -> int:
     """Bytes that this process may still take, as far as the system says: what is free, within its limits."""
-    return min([*_of_machine(), *_of_cgroups(), *_of_address_space()], default=UNKNOWN)
+    return min(addressable(), min([*_of_machine(), *_of_cgroups()], default=UNKNOWN))
+
+
+def addressable() -> int:
+    """Bytes of address space that `ulimit -v` leaves this process; `sys.maxsize` where it sets no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    pages = _text("/proc/self/statm").split()
+    return max(0, limit - (int(pages[0]) * resource.getpagesize() if pages else 0))
+
+
+def fit_threads() -> None:
+    """Have libraries start fewer threads where there is room for few: one that cannot start ends the process."""
+    if (fitting := max(1, addressable() // THREAD)) < (os.cpu_count() or 1):
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # read when numpy and torch are imported
+            os.environ.setdefault(name, str(fitting))
 
 
 def give_back() -> None:
@@ -68,18 +92,6 @@ def _of_cgroups() -> Iterator[int]:
                 place = place / part
                 if (limit := _text(place / name).strip()).isdecimal():
                     yield int(limit)
-
-
-def _of_address_space() -> Iterator[int]:
-    """What `ulimit -v` leaves."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        pages = _text("/proc/self/statm").split()
-        yield max(0, limit - (int(pages[0]) * resource.getpagesize() if pages else 0))
 
 
 def _text(path: Path | str) -> str:

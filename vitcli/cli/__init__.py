@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from vitcli import memory
 from vitcli.cli import console, streams
 from vitcli.cli.group import Group
 from vitcli.errors import VitError
@@ -83,6 +84,7 @@ def main() -> None:
     gc.set_threshold(100_000)
     reserve = bytes(RESERVE)
     streams.settle()
+    memory.fit_threads()
     try:
         try:
             app()
@@ -92,9 +94,7 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         del reserve
-        from vitcli.memory import lacking
-
-        short = lacking(error)
+        short = memory.lacking(error)
         if console.debugging() or not (short or isinstance(error, (VitError, OSError))):
             raise
         console.error(NO_MEMORY if short and not isinstance(error, VitError) else sentence(error))
