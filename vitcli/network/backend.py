@@ -48,9 +48,9 @@ TORCH_RATE, NUMPY_RATE = 143e9, 110e9
 LEAST = 112 << 20
 BUFFER = 40 << 20
 
-# Bytes of address space that torch takes when it is imported, at least, and for the stack of each of its threads: the
-# loader and OpenMP may end the process where there is less.
-TORCH = 400 << 20
+# Bytes of address space that torch takes to be imported and to run, and for the stack of each of its threads: the
+# loader, OpenMP and torch itself end the process, or crash, where there is less.
+TORCH = 600 << 20
 STACK = 8 << 20
 
 # How often OpenMP's threads look for work before they sleep. By default they look for milliseconds, on a core that the
