@@ -50,7 +50,7 @@ BUFFER = 40 << 20
 
 # Bytes of address space that torch takes to be imported and to run, and for the stack of each of its threads: the
 # loader, OpenMP and torch itself end the process, or crash, where there is less.
-TORCH = 600 << 20
+TORCH = 540 << 20
 STACK = 8 << 20
 
 # How often OpenMP's threads look for work before they sleep. By default they look for milliseconds, on a core that the
