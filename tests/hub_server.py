@@ -37,7 +37,7 @@ class Repository:
     commits: dict[str, str]  # branch, tag or commit -> commit
     token: str | None = None  # who has it may read
     gated: bool = False
-    xet: bool = False  # say that large files are in Xet storage, which is not there
+    xet: bool = False  # say that large files are in Xet storage too, which is not there
 
 
 @dataclass
@@ -162,6 +162,8 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
                     d for r in hub.repositories.values() for n, d in r.files.items() if name == f"{sha256(d)}/{n}"
                 )
                 self.send(200, data, {"ETag": f'"{sha256(data)}"'}, fault)
+            elif "/tree/" in path:
+                self.tree(*path.removeprefix("/api/models/").split("/tree/"))
             elif path.startswith("/api/models/"):
                 self.api(*path.removeprefix("/api/models/").split("/revision/"), query=split.query, fault=fault)
             elif "/resolve/" in path:
@@ -197,6 +199,19 @@ def handler(hub: Hub, cdn: bool) -> type[BaseHTTPRequestHandler]:
                 siblings.append(entry)
             info = {"id": name, "sha": commit, "private": False, "gated": False, "tags": [], "siblings": siblings}
             self.send(200, json.dumps(info).encode(), {"Content-Type": "application/json"}, fault)
+
+        def tree(self, name: str, revision: str) -> None:
+            """The files of a repository as `snapshot_download` asks for them."""
+            if (found := self.repository(name, revision)) is None:
+                return
+            entries: list[dict[str, object]] = []
+            for file, data in found[0].files.items():
+                entry: dict[str, object] = {"type": "file", "path": file, "size": len(data), "oid": git_sha1(data)}
+                if file.endswith(LFS):
+                    entry["lfs"] = {"size": len(data), "oid": sha256(data), "pointerSize": 134}
+                    entry |= {"xetHash": sha256(data)} if found[0].xet else {}
+                entries.append(entry)
+            self.send(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
 
         def resolve(self, name: str, rest: str, *, fault: Fault | None) -> None:
             revision, _, file = rest.partition("/")

@@ -19,7 +19,7 @@ import huggingface_hub
 import pytest
 
 from tests.hub_server import Hub, git_sha1, sha256
-from tests.test_hub import FILES, WEIGHTS, download, files, kept
+from tests.test_hub import FILES, WEIGHTS, download, downloads, files, kept
 from vitcli import hub as vit_hub
 from vitcli.errors import Corrupt, Unreachable
 from vitcli.hub import guard
@@ -102,12 +102,31 @@ def test_a_pinned_commit_is_not_answered_with_another(hub: Hub) -> None:
     assert kept(hub) == set()
 
 
-def test_the_hash_of_another_storage_is_no_path(hub: Hub) -> None:
+@pytest.mark.parametrize("hash_", ["", sha256(WEIGHTS)], ids=["path", "hash"])
+def test_no_header_leads_to_storage_that_is_not_bounded(hub: Hub, hash_: str) -> None:
     hub.add("acme/tiny", FILES)
-    xet = {"X-Xet-Hash": escape(hub), "X-Xet-Refresh-Route": f"{hub.url}/nowhere"}
-    hub.fault("/model.safetensors", times=-1, method="HEAD", headers=xet)
-    assert download(hub, "acme/tiny")["error"] == "Corrupt"
+    elsewhere = {
+        "X-Xet-Hash": hash_ or escape(hub), "X-Xet-Refresh-Route": f"{hub.url}/xet-read-token",
+        "X-Xet-Cas-Url": hub.url, "Link": f'<{hub.url}/xet-read-token>; rel="xet-auth"',
+    }  # fmt: skip
+    for method in ("HEAD", "GET"):
+        hub.fault("/model.safetensors", times=-1, method=method, headers=elsewhere)
+    assert files(download(hub, "acme/tiny"))["model.safetensors"]["verified"]
+    assert not any("xet" in r.path for r in hub.requests)
     assert outside(hub) == set()
+
+
+def test_a_listing_that_another_program_kept_does_not_lead_there_either(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES, xet=True)
+    other = """
+import os
+from huggingface_hub import snapshot_download
+snapshot_download("acme/tiny", allow_patterns="config.json", cache_dir=os.environ["HF_HOME"] + "/hub")
+"""
+    result = download(hub, "acme/tiny", before=other, env={"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
+    assert files(result)["model.safetensors"]["verified"]
+    assert list(hub.cache.rglob("trees/*.json")), "that is where the client would have learnt of it"
+    assert not any("xet" in r.path for r in hub.requests)
 
 
 def listing(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
@@ -139,6 +158,39 @@ def test_sizes_names_and_hashes_of_a_listing_are_checked(hub: Hub, change: Calla
     hub.fault("/revision/main", times=-1, body=listing(change))
     assert download(hub, "acme/tiny")["error"] in ("Unreachable", "HubError")
     assert kept(hub) == set()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 5_000_000,
+        b'{"id": "x", "sha": "%s", "siblings": [{"rfilename": "a", "size": %s}]}' % (b"a" * 40, b"9" * 5000),
+        b'{"id": "x", "sha": "%s", "lastModified": "99999-99-99", "siblings": []}' % (b"a" * 40),
+        b'{"id": "\xe9"}', b'{"id": "x", "sha": "%s\\n", "siblings": []}' % (b"a" * 40), b"[1]", b"null",
+    ],
+    ids=["nested", "digits", "date", "encoding", "commit", "list", "null"],
+)  # fmt: skip
+def test_a_listing_that_no_hub_sends_is_refused_in_our_words(hub: Hub, said: bytes) -> None:
+    hub.add("acme/tiny", FILES)
+    hub.fault("/revision/main", body=lambda data: said)
+    result = download(hub, "acme/tiny")
+    assert (result["error"], "does not answer as a hub does" in result["message"]) == ("Unreachable", True)
+
+
+@pytest.mark.parametrize("revision", ["../../../x", "..", "a/../../b", "main/.."])
+def test_a_revision_is_no_path(hub: Hub, revision: str) -> None:
+    hub.add("acme/tiny", FILES)
+    result = download(hub, "acme/tiny", revision)
+    assert (result["error"], revision in result["message"]) == ("NotFound", True)
+    assert (hub.requests, outside(hub)) == ([], set())
+
+
+def test_of_two_etags_neither_is_a_path(hub: Hub) -> None:
+    commit = hub.add("acme/tiny", FILES)
+    head = f'HTTP/1.1 200 OK\r\nX-Repo-Commit: {commit}\r\nETag: "{git_sha1(FILES["config.json"])}"\r\n'
+    hub.fault("/config.json", times=-1, method="HEAD", raw=[head.encode(), f'ETag: "{escape(hub)}"\r\n\r\n'.encode()])
+    assert download(hub, "acme/tiny")["error"] == "Corrupt"
+    assert outside(hub) == set()
 
 
 def test_a_size_that_differs_from_the_listing_is_refused_before_the_file_is_fetched(hub: Hub) -> None:
@@ -300,17 +352,78 @@ def test_what_a_server_says_of_an_error_is_short_and_harmless(hub: Hub) -> None:
     assert result["message"].isprintable()
 
 
-def test_other_threads_and_later_calls_have_the_client_as_it_was(hub: Hub) -> None:
-    hub.add("acme/tiny", FILES)
-    before = (
-        "import atexit, huggingface_hub.utils._http as http; usual = http._GLOBAL_CLIENT_FACTORY\n"
-        "def check():\n    assert http._GLOBAL_CLIENT_FACTORY is usual\n    "
-        "assert not http.get_session().event_hooks['response']\n    "
-        'print(\'{"as": "it was"}\')\natexit.register(check)\n'
-    )
-    from tests.test_hub import downloads
+OWN_CLIENT = """
+import atexit, huggingface_hub
+kind = type(huggingface_hub.get_session())
+usual, made = kind.send, []
+def own():
+    made.append(kind(follow_redirects=True))
+    return made[-1]
+huggingface_hub.set_client_factory(own)
+session = huggingface_hub.get_session()
+"""
 
-    assert downloads(hub, "acme/tiny", before=before)[-1] == {"as": "it was"}
+
+def test_what_the_client_shows_of_a_header_is_harmless(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES)
+    hub.fault("/config.json", times=-1, method="HEAD", headers={"X-HF-Warning": "a; \x9b31mRED"})
+    result = download(hub, "acme/tiny", env={"HF_HUB_VERBOSITY": "warning"})  # in which nothing must be shown, too
+    assert files(result)["config.json"]["verified"]
+
+
+@pytest.mark.parametrize("well", [True, False], ids=["success", "failure"])
+def test_the_program_keeps_its_client_and_its_factory(hub: Hub, well: bool) -> None:
+    hub.add("acme/tiny", FILES)
+    if not well:
+        hub.fault("/config.json", times=-1, method="HEAD", headers={"ETag": f'"{escape(hub)}"'})
+    check = """
+def check():
+    assert (kind.send, session.is_closed, session.event_hooks["response"]) == (usual, False, [])
+    assert not huggingface_hub.constants.HF_HUB_DISABLE_XET
+    assert huggingface_hub.get_session() is session
+    huggingface_hub.close_session()
+    assert huggingface_hub.get_session() is made[1]
+    print('{"as": "it was"}')
+atexit.register(check)
+"""
+    result, after = downloads(hub, "acme/tiny", before=OWN_CLIENT + check)
+    assert ("files" in result, after) == (well, {"as": "it was"})
+
+
+def test_a_client_that_is_made_anew_after_a_broken_connection_is_guarded_too(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES)
+    hub.fault("/config.json", times=-1, method="HEAD", headers={"ETag": f'"{escape(hub)}"'})
+    broken = """
+http = __import__(kind.__module__.split(".")[0])
+refused = iter([True] * 2)
+connect = http.HTTPTransport.handle_request
+def handle_request(self, request):
+    if request.method == "HEAD" and next(refused, False):
+        raise http.ConnectError("refused", request=request)
+    return connect(self, request)
+http.HTTPTransport.handle_request = handle_request
+atexit.register(lambda: print(len(made)))
+"""
+    result, clients = downloads(hub, "acme/tiny", before=OWN_CLIENT + broken)
+    assert (result["error"], clients > 1) == ("Corrupt", True)
+    assert outside(hub) == set()
+
+
+def test_what_is_left_behind_at_a_deadline_stays_guarded(hub: Hub) -> None:
+    hub.add("acme/tiny", FILES)
+
+    late = {"sleep": 2.0, "headers": {"ETag": f'"{escape(hub)}"'}}  # the deadline is at one second
+    hub.fault("/config.json", times=-1, method="HEAD", **late)
+    # after the client registered that it is closed at exit, so before that happens
+    wait = "import atexit, time, huggingface_hub; huggingface_hub.get_session(); atexit.register(time.sleep, 3)\n"
+    assert download(hub, "acme/tiny", before=SOON + wait)["error"] == "Unreachable"
+    assert outside(hub) == set()
+
+
+def test_a_look_up_that_nobody_answers_has_the_same_deadline(hub: Hub) -> None:
+    before = SOON + "import socket, time; socket.getaddrinfo = lambda *a, **k: time.sleep(3600)\n"
+    result = download(hub, "acme/tiny", env={"HF_ENDPOINT": "http://hub.example"}, before=before)
+    assert (result["error"], "in time" in result["message"]) == ("Unreachable", True)
 
 
 def test_an_honest_server_is_let_through_with_headers_that_the_hub_sends(hub: Hub) -> None:
@@ -320,14 +433,25 @@ def test_an_honest_server_is_let_through_with_headers_that_the_hub_sends(hub: Hu
     assert all(file["verified"] for file in files(download(hub, "acme/tiny")).values())
 
 
+def httpx() -> Any:
+    """The HTTP client under `huggingface_hub`."""
+    return importlib.import_module(type(huggingface_hub.get_session()).__module__.split(".")[0])
+
+
+def test_the_client_is_not_told_of_storage_that_is_not_bounded() -> None:
+    asked = httpx().Request("HEAD", "https://hub.example/acme/tiny")
+    response = httpx().Response(200, headers={"x-xet-hash": sha256(WEIGHTS)}, request=asked)
+    guard.Guard("A file", 10, 10.0).answered(response)
+    assert "X-Xet-Hash" not in response.headers
+
+
 @pytest.mark.parametrize("place", ["http://127.0.0.1/x", " HTTP://127.0.0.1/x"])
 def test_https_does_not_lead_to_http(place: str) -> None:
-    httpx = importlib.import_module(type(huggingface_hub.get_session()).__module__.split(".")[0])
-    asked = httpx.Request("GET", "https://hub.example/acme/tiny")
+    asked = httpx().Request("GET", "https://hub.example/acme/tiny")
     watch = guard.Guard("A file", 10, 10.0)
     with pytest.raises(Unreachable, match="https to http"):
-        watch.answered(httpx.Response(302, headers={"Location": place}, request=asked))
-    watch.answered(httpx.Response(302, headers={"Location": "https://elsewhere.example/"}, request=asked))
+        watch.answered(httpx().Response(302, headers={"Location": place}, request=asked))
+    watch.answered(httpx().Response(302, headers={"Location": "https://elsewhere.example/"}, request=asked))
 
 
 def test_an_interrupt_ends_a_download_and_leaves_nothing_unfinished(hub: Hub) -> None:

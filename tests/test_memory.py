@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import subprocess
 import sys
@@ -111,7 +113,7 @@ def test_free_memory_is_that_of_the_machine_within_its_limits(
     files: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "_text", lambda path: files.get(str(path), ""))
-    monkeypatch.setattr(memory, "_of_address_space", lambda: iter(()))
+    monkeypatch.setattr(memory, "addressable", lambda: sys.maxsize)
     assert memory.available() == expected
 
 
@@ -121,10 +123,54 @@ def test_the_limit_of_the_address_space_counts() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (1 << 40, before[1]))
     try:
-        (left,) = memory._of_address_space()
+        left = memory.addressable()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
     assert (1 << 40) - (100 << 30) < left < 1 << 40
+
+
+def test_libraries_start_no_more_threads_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "environ", environ := {"OMP_NUM_THREADS": "5"})
+    monkeypatch.setattr(memory, "addressable", lambda: 1 << 30)
+    memory.fit_threads()
+    assert environ == {"OMP_NUM_THREADS": "5", "OPENBLAS_NUM_THREADS": "8"}
+    environ.clear()
+    monkeypatch.setattr(memory, "addressable", lambda: sys.maxsize)
+    memory.fit_threads()
+    assert environ == {}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(errno.ENOMEM, "no"), ImportError("x.so: failed to map segment from shared object"),
+     ImportError("x.so: cannot allocate memory in static TLS block"), RuntimeError("can't start new thread"),
+     SystemError("error return without exception set"), AttributeError("half imported")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_no_memory_is_known_in_whatever_words(error: Exception) -> None:
+    if isinstance(error, AttributeError):
+        error.__context__ = ValueError("because of")
+        error.__context__.__cause__ = MemoryError()
+    assert memory.lacking(error)
+    assert not memory.lacking(AttributeError("half imported"))
+    assert not memory.lacking(RuntimeError("another"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space")
+@pytest.mark.parametrize("command", [["--help"], ["models"], ["inspect"], ["numpy"], ["torch"], ["verify"]], ids=str)
+def test_too_little_address_space_is_one_sentence(command: list[str], tiny: Path, picture: Path) -> None:
+    if command[0] in ("numpy", "torch"):
+        command = ["classify", str(picture), "--model", str(tiny), "--format", "jsonl", "-q", "--engine", *command]
+    elif command[0] in ("inspect", "verify"):
+        command = [*command, str(tiny)]
+    for megabytes in (250, 330, 480, 620, 640):
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes << 20}, {megabytes << 20}))"
+        code = f"{limit}; import vitcli.__main__ as it; it.main()"
+        done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, timeout=60)
+        said = done.stderr.decode().splitlines()
+        assert (done.returncode, len(said)) in ((0, 0), (1, 1)), (megabytes, done.stderr)
+        assert all(line.startswith("error: ") for line in said)
 
 
 def test_a_picture_takes_its_share_by_its_header_and_holds_it_until_it_is_resized(

@@ -17,7 +17,8 @@ VIT = (sys.executable, "-m", "vitcli")
 FULL = Path("/dev/full")
 COMMANDS = [
     ("--help",), ("--version",), ("models",), ("models", "--format", "json"), ("classify", "--help"),
-    ("inspect", "MODEL"), ("inspect", "MODEL", "--format", "json"),
+    ("inspect", "MODEL"), ("inspect", "MODEL", "--format", "json"), ("--show-completion", "bash"),
+    *((name, "--help") for name in ("bench", "convert", "download-weights", "inspect", "models", "verify")),
 ]  # fmt: skip
 FORMATS = ("table", "json", "jsonl", "csv")
 ROWS = [("classify", "PICTURE", "--quiet", "--model", "MODEL", "--format", form) for form in FORMATS]
@@ -58,6 +59,17 @@ def test_with_stdout_closed_rows_go_to_their_file(tiny: Path, picture: Path, tmp
     assert (done.returncode, done.stderr) == (0, b"")
     (row,) = (tmp_path / "out.jsonl").read_text().splitlines()
     assert json.loads(row)["path"] == str(picture)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_stdout_that_is_closed_is_no_file_of_rows_either(form: str, tiny: Path, picture: Path) -> None:
+    done = run(">&-", "classify", picture, "--model", tiny, "-q", "-f", form, "-o", "/dev/stdout")
+    assert (done.returncode, done.stderr.count(b"\n"), b"cannot be written" in done.stderr) == (1, 1, True)
+
+
+def test_a_conversion_that_cannot_be_told_of_is_whole(tiny: Path, tmp_path: Path) -> None:
+    assert run(">&-", "convert", tiny, tmp_path / "out").returncode == 1
+    assert run("", "inspect", tmp_path / "out").returncode == 0
 
 
 @pytest.mark.parametrize("redirected", ["2>&-", *([f"2>{FULL}"] if FULL.exists() else [])])
@@ -114,6 +126,13 @@ def test_a_model_that_no_file_can_be_called_is_said_in_a_sentence(name: str) -> 
         done = run("", *command, name)
         assert (done.returncode, len(done.stderr) < 400) == (2, True)
         assert b"no such file or folder" in done.stderr
+
+
+def test_the_folder_one_is_in_can_be_the_model(tiny: Path) -> None:
+    done = subprocess.run([*VIT, "inspect", "."], capture_output=True, cwd=tiny, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = run("", "inspect", "/")
+    assert (done.returncode, b"holds no weights" in done.stderr) == (1, True)
 
 
 def test_ctrl_c_at_the_very_beginning_needs_no_words(tiny: Path, picture: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -198,10 +199,12 @@ def test_a_redirect_to_nowhere_is_a_row_and_the_run_goes_on(server: Raw, place: 
         "http://127.0.0.1:99999999999999999999999/a.jpg", "http://127.0.0.1:99999/", "http://127.0.0.1:-1/",
         "http://127.0.0.1:0/", "http://127.0.0.1:１/", "http://[]/", "http://[1::2::3]/", "http://%31/", "http://?x",
         "http://#", "https://", "http://\ud800/", "http://a b/", "http://" + "a" * 70 + ".example/", "http://[::1%lo]/",
+        "http://127.0.0.1:8_0/", "http://a..b/", "http://.../", "http://stra\u00dfe.example/", "http://a\u200db.example/",
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_meant_is_a_row(url: str) -> None:
-    assert row(url)[0] == "unreachable"
+    reason, said = row(url)
+    assert (reason, "codec" in said) == ("unreachable", False)
 
 
 @given(st.text(max_size=40))
@@ -225,6 +228,8 @@ def test_no_address_ends_a_run(rest: str) -> None:
         ("/a.jpg#part", "/a.jpg"),
         ("/a.jpg?q=ü \"'<>", "/a.jpg?q=%C3%BC%20%22%27%3C%3E"), ("/a.jpg?b\\c", "/a.jpg?b\\c"), ("", "/"),
         ("?q", "/?q"),
+        ("/a/../b.jpg", "/b.jpg"), ("/../a/./b/..", "/a/"), ("/a/%2E%2e/.%2e?../b", "/?../b"),
+        ("/a//b/...", "/a//b/..."),
         ("/a{b}`\"<>^|'.jpg", "/a%7Bb%7D%60%22%3C%3E^|'.jpg"),
     ],
 )  # fmt: skip
@@ -275,3 +280,79 @@ def test_every_address_of_a_name_is_tried_within_the_deadline(server: Raw, monke
     places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: places)
     assert row(f"http://two.example:{port}/cat.jpg") == ("ok", "")
+
+
+@pytest.fixture
+def silence() -> Iterator[Callable[..., Any]]:
+    """A look-up that answers nobody until the test is over."""
+    over = threading.Event()
+
+    def waits(*_: object) -> Any:
+        over.wait()
+        raise OSError("nobody is there")
+
+    yield waits
+    over.set()
+
+
+def test_a_look_up_that_nobody_answers_is_a_row_at_the_deadline(
+    silence: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    urls = [f"http://silent.example/{i}.jpg" for i in range(5)]
+    items = inputs(urls)
+    assert [item.failure.error for item in items if item.failure] == ["unreachable"] * 5
+    assert sum(thread.name == "vit-name" for thread in threading.enumerate()) == 1, "one for all of a server's pictures"
+
+
+def test_a_look_up_is_not_waited_for_longer_than_a_server(
+    silence: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "SILENCE", 0.2)
+    monkeypatch.setattr(web, "PAUSE", 0)
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    assert row("http://other.example/") == (
+        "unreachable", "The picture cannot be fetched: nothing says where that server is."
+    )  # fmt: skip
+
+
+@contextmanager
+def dripping(start: bytes, piece: bytes) -> Iterator[int]:
+    """The port of a server that waits for no request, and sends a piece again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                try:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.sendall(start)
+                        while not over.wait(0.02):
+                            connection.sendall(piece)
+                except OSError:  # the client went away
+                    pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        over.set()
+        with socket.create_connection(listener.getsockname()):  # so that it waits for nobody
+            thread.join()
+
+
+def test_a_handshake_that_drips_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
+    with dripping(b"\x16\x03\x03\x3f\xff", b"\x02") as port:
+        assert row(f"https://127.0.0.1:{port}/")[0] == "unreachable"
+
+
+def test_a_proxy_that_drips_has_the_same_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PATIENCE", 0.5)
+    with dripping(b"HTTP/1.1 200 OK\r\nX-A: ", b"a") as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "")
+        assert row("https://pictures.example/") == ("unreachable", "The picture did not arrive within 0 seconds.")

@@ -6,14 +6,19 @@ Importing this costs what typer costs: a command is imported when it is run, and
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import Annotated
 
 import typer
 
+from vitcli import memory
 from vitcli.cli import console, streams
 from vitcli.cli.group import Group
 from vitcli.errors import VitError
+
+RESERVE = 4 << 20  # bytes of address space, not of memory, which errors are told in when there is no more of it
+NO_MEMORY = "There is not enough memory. Give it more, or a smaller --batch or fewer --workers."
 
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
@@ -76,7 +81,9 @@ def vit(
 
 def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
+    reserve = bytes(RESERVE)
     streams.settle()
+    memory.fit_threads()
     try:
         try:
             app()
@@ -84,23 +91,22 @@ def main() -> None:
             sys.stdout.flush()  # what is not there yet may still find no room
     except KeyboardInterrupt:
         sys.exit(130)
-    except (VitError, OSError) as error:
-        if console.debugging():
-            raise
-        console.error(str(error) if isinstance(error, VitError) else unforeseen(error))
-        sys.exit(getattr(error, "exit_status", VitError.exit_status))
     except Exception as error:
-        from vitcli.memory import lacking
-
-        if console.debugging() or not lacking(error):
+        del reserve
+        short = memory.lacking(error)
+        if console.debugging() or not (short or isinstance(error, (VitError, OSError))):
             raise
-        # not with rich, which may not have been imported yet, and now cannot be
-        sys.stderr.write("error: There is not enough memory. Give it more, or a smaller --batch or fewer --workers.\n")
-        sys.exit(1)
+        console.error(NO_MEMORY if short and not isinstance(error, VitError) else sentence(error))
+        status = getattr(error, "exit_status", VitError.exit_status)
+        if short:  # Python's way out may take memory too, and complain that there is none
+            os._exit(status)
+        sys.exit(status)
     finally:
         gc.freeze()  # skips a last collection of torch's objects at exit, a quarter of a second
 
 
-def unforeseen(error: OSError) -> str:
-    """What the system refused where nothing else was said of it."""
-    return f"{error.filename or 'The system'}: {error.strerror or error}."
+def sentence(error: Exception) -> str:
+    """What was raised on purpose says of itself, or what the system refused where nothing else was said of it."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'The system'}: {error.strerror or error}."
+    return str(error)

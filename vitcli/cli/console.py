@@ -46,16 +46,22 @@ def err() -> Console:
 
 def error(message: str) -> None:
     """One error, in one or two sentences, harmless whatever file names it holds."""
-    from rich.text import Text
-
-    err().print(Text.assemble(("error: ", "bold red"), escaping.printable(message)))
+    _say("error: ", "bold red", message)
 
 
 def note(message: str) -> None:
     """Something worth knowing that stops nothing."""
-    from rich.text import Text
+    _say("note: ", "bold yellow", message)
 
-    err().print(Text.assemble(("note: ", "bold yellow"), escaping.printable(message)))
+
+def _say(kind: str, style: str, message: str) -> None:
+    message = escaping.printable(message)
+    try:
+        from rich.text import Text
+
+        err().print(Text.assemble((kind, style), message))
+    except Exception:  # rich may be what there is no memory for: what cannot be said in colour is said without
+        sys.stderr.write(f"{kind}{message}\n")
 
 
 def say(message: str) -> None:

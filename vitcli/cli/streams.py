@@ -56,8 +56,10 @@ def settle() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # the next file to be opened would get its number, and with it what is printed; this one refuses everything
-            os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY)
+            # the next file to be opened would get its number, and with it what is printed; this one refuses everything,
+            # /dev/full also when it is opened again, as /dev/stdout
+            place = "/dev/full" if number and os.path.exists("/dev/full") else os.devnull  # noqa: PTH110
+            os.open(place, os.O_RDONLY if number else os.O_WRONLY)
     sys.stdin = sys.stdin or os.fdopen(0, "r", closefd=False)
     sys.stdout = over(Results, 1, sys.stdout)
     sys.stderr = over(Messages, 2, sys.stderr)

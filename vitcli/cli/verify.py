@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from vitcli.verify import Comparison, Reference
 
+LEAST = 1 << 30  # bytes of address space: with less, the system ends the process while it loads the other library
+
 
 @options.grouped
 def verify(
@@ -53,12 +55,18 @@ def verify(
     exit status is 1. It never fetches.
     """
     from vitcli import checkpoints, hub, sources
-    from vitcli.errors import PictureError
+    from vitcli.errors import OutOfMemory, PictureError
+    from vitcli.memory import addressable
     from vitcli.network import backend, hardware
     from vitcli.pictures import images
     from vitcli.verify import TOLERANCE, of, synthetic
     from vitcli.verify import verify as compare
 
+    if addressable() < LEAST:
+        raise OutOfMemory(
+            f"Comparing takes {LEAST >> 20} MiB of address space for the other library, "
+            f"and {addressable() >> 20} MiB are left. Raise `ulimit -v`."
+        )
     images.settle_pillow()
     name, path, _ = hub.resolve(model)
     checkpoint = checkpoints.load(path, **weights.given())

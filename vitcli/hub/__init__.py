@@ -192,10 +192,11 @@ def _fetch_file(model: catalog.Model, commit: str, name: str, expected: Expected
 
 
 def _model(name: str, revision: str | None) -> catalog.Model:
-    model = catalog.find(f"{name}@{revision}" if revision else name)
+    whole = f"{name}@{revision}" if revision else name
+    model = catalog.find(whole)
     if model is None:
         raise NotFound(
-            f"No model is called {name}. {catalog.hint(name)}`vit models` lists the names; "
+            f"No model is called {short(whole)}. {catalog.hint(name)}`vit models` lists the names; "
             "others are org/name[@revision]."
         )
     return model

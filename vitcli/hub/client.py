@@ -6,7 +6,6 @@ Its variables choose the cache, the hub and whether there is a network, so that 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,8 +147,7 @@ def connected(model: catalog.Model, progress: bool) -> Iterator[None]:
                 logger.setLevel(logging.ERROR)  # it logs every retry
             if bars and not progress:
                 disable_progress_bars()
-            with guard.installed():
-                yield
+            yield
     except HubError:
         raise
     except Exception as error:  # the client lets through what its own dependencies raise, and changes them: httpx, ...
@@ -162,19 +160,12 @@ def connected(model: catalog.Model, progress: bool) -> Iterator[None]:
 
 def _explained(error: Exception, model: catalog.Model) -> HubError:
     """Our error for one of the client's: what happened, and what to do next."""
-    import traceback
-
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     found = next(filter(None, (_unwritable(e, model) for e in chain)), None)
-    if found is None and any("xet" in frame.name for frame in traceback.extract_tb(error.__traceback__)):
-        found = Unreachable(
-            f"The storage behind {endpoint()} does not deliver {model.repository} ({first_line(error)}). "
-            "Try again, or go round it with HF_HUB_DISABLE_XET=1."
-        )
     found = found or next(filter(None, (_translated(e, model) for e in chain)), None)
     return found or HubError(f"{model.repository} could not be fetched: {first_line(error)}")
 
@@ -213,7 +204,9 @@ def _translated(error: BaseException, model: catalog.Model) -> HubError | None:
         return _refused(error.response.status_code, model, token)
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.FileMetadataError)) and error.__cause__ is not None:
         return None
-    if isinstance(error, (errors.FileMetadataError, json.JSONDecodeError)):
+    if isinstance(error, errors.HFValidationError):
+        return None
+    if isinstance(error, (errors.FileMetadataError, ValueError, ArithmeticError, RecursionError)):
         return Unreachable(
             f"{endpoint()} does not answer as a hub does. Is HF_ENDPOINT right, and no login page or proxy between?"
         )

@@ -1,9 +1,9 @@
 """What a hub's server sends, checked before the client acts on it: a server is not trusted with paths, sizes or time.
 
-The client names files after headers (ETag, X-Repo-Commit, X-Xet-Hash), writes a body for as long as it comes, and waits
-for as long as something comes. Here every response is seen first, by hooks of its HTTP client: a name must be the one
-that was asked for, a body may be as long as was announced, and each step has a deadline. Of storage that the client
-reaches in another way (Xet) only the headers that lead there are seen.
+The client names files after headers (ETag, X-Repo-Commit), writes a body for as long as it comes, and waits for as long
+as something comes. Here every response is seen first, by hooks of its HTTP client: a name must be the one that was
+asked for, a body may be as long as was announced, and each step has a deadline. Storage that the client would reach in
+another way than HTTP (Xet) is not used: nobody could say how much arrives from there, nor stop it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 from vitcli.errors import Corrupt, HubError, Unreachable
@@ -62,18 +63,18 @@ class Guard:
             raise Unreachable(f"{self.what}: the server leads from https to http, which is not followed.")
         if headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
             raise Unreachable(f"{self.what} comes in an encoding that was not asked for.")
-        if not headers.get("Content-Disposition", "").isascii():  # the progress bar would show the name in it
-            del headers["Content-Disposition"]
+        for name in list(headers):  # the client shows some, such as X-HF-Warning and the name for its progress bar
+            shown = headers[name].replace("\t", " ")
+            if not shown.isprintable() or (name == "content-disposition" and not shown.isascii()):
+                del headers[name]
         self._bound(response)
 
     def _check_names(self, response: Any) -> None:
         """Headers that the client makes paths and sizes of."""
         headers = response.headers
-        commit, xet = headers.get("X-Repo-Commit"), headers.get("X-Xet-Hash")
-        if self.commit is not None and commit not in (None, self.commit):
+        if self.commit is not None and headers.get("X-Repo-Commit") not in (None, self.commit):
             raise Corrupt(f"{self.what}: the server answers with another commit than was asked for.")
-        if xet is not None and not SHA256.fullmatch(xet):
-            raise Corrupt(f"{self.what}: the server gives a hash that is none.")
+        headers.pop("X-Xet-Hash", None)  # without it the client fetches the file from where it is redirected to
         if response.request.method != "HEAD" or response.status_code >= 400:
             return
         etag = headers.get("X-Linked-Etag") or headers.get("ETag")
@@ -117,7 +118,8 @@ class Guard:
         """What `work` returns or raises, or Unreachable at the deadline.
 
         It works in a thread of its own, because a server that sends its headers a byte at a time keeps the client from
-        coming back at all. Such a thread is left behind: it holds one connection, and ends with the process.
+        coming back at all, and so does a look-up of a name that nobody answers. Such a thread is left behind: it holds
+        one connection, gets no further, and ends with the process.
         """
         outcome: list[T] = []
         errors: list[BaseException] = []
@@ -126,7 +128,8 @@ class Guard:
         def body() -> None:
             _current.guard = self
             try:
-                outcome.append(work())
+                with installed():  # for as long as the thread goes on, which may be longer than it is waited for
+                    outcome.append(work())
             except BaseException as error:  # raised again below, in the thread that waits
                 errors.append(error)
             finally:
@@ -146,33 +149,73 @@ class Guard:
         return outcome[0]
 
 
-@contextmanager
-def installed() -> Iterator[None]:
-    """While this lasts, every HTTP client that `huggingface_hub` makes has the hooks, after a failure too."""
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import _http  # the factory in use can be set, but not asked for
+def _asked(request: Any) -> None:
+    """The hook of a client that may serve several threads."""
+    if guard := getattr(_current, "guard", None):
+        guard.asked(request)
 
-    usual = _http._GLOBAL_CLIENT_FACTORY
 
-    def asked(request: Any) -> None:
-        if guard := getattr(_current, "guard", None):
-            guard.asked(request)
+def _answered(response: Any) -> None:
+    """The same, for a response."""
+    if guard := getattr(_current, "guard", None):
+        guard.answered(response)
 
-    def answered(response: Any) -> None:
-        if guard := getattr(_current, "guard", None):
-            guard.answered(response)
 
-    def factory() -> Any:
-        client = usual()
-        hooks = client.event_hooks
-        client.event_hooks = {
-            "request": [*hooks.get("request", []), asked],
-            "response": [answered, *hooks.get("response", [])],
-        }
-        return client
+class Installation:
+    """The hooks on every HTTP client that a guarded thread sends with, for as long as anybody fetches.
 
-    set_client_factory(factory)
-    try:
-        yield
-    finally:
-        set_client_factory(usual)
+    `huggingface_hub` shares one client, which it makes anew after a connection error, by a factory that may be the
+    program's own and that cannot be asked for. So the class of the clients sees to it whenever one sends: clients,
+    their connections and the factory stay what they are, and threads without a guard send as ever.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.undo = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Install them, and take them away after the last of those that fetch, after a failure too."""
+        with self.lock:
+            if not self.users:
+                self._begin()
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    self.undo.close()
+
+    def _begin(self) -> None:
+        from huggingface_hub import constants, get_session
+
+        kind: Any = next(base for base in type(get_session()).__mro__ if "send" in vars(base))
+        usual = kind.send
+
+        @wraps(usual)
+        def send(client: Any, *args: Any, **how: Any) -> Any:
+            if hasattr(_current, "guard"):
+                self._hook(client)
+            return usual(client, *args, **how)
+
+        self.undo.callback(setattr, kind, "send", usual)
+        kind.send = send
+        # Xet would also be reached without a request: by a listing that another program left in the cache
+        self.undo.callback(setattr, constants, "HF_HUB_DISABLE_XET", constants.HF_HUB_DISABLE_XET)
+        constants.HF_HUB_DISABLE_XET = True
+
+    def _hook(self, client: Any) -> None:
+        with self.lock:
+            hooks = client.event_hooks
+            if self.users and _answered not in hooks["response"]:
+                self.undo.callback(setattr, client, "event_hooks", hooks)
+                client.event_hooks = {
+                    "request": [*hooks["request"], _asked],
+                    "response": [_answered, *hooks["response"]],
+                }
+
+
+installed = Installation()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vitcli.checkpoints import Checkpoint
 from vitcli.errors import OutOfMemory, UsageError
-from vitcli.memory import available, lacking
+from vitcli.memory import addressable, available, lacking
 from vitcli.network.hardware import (
     accelerator_likely,
     choose_device,
@@ -43,9 +43,15 @@ Compile = Literal["auto", "on", "off"]
 TORCH_IMPORT, TORCH_PACKING = 1.3, 0.6
 TORCH_RATE, NUMPY_RATE = 143e9, 110e9
 
-# Bytes that a network in numpy needs besides its weights: OpenBLAS takes 32 MiB for itself when it first multiplies,
-# and ends the process if it does not get them.
+# Bytes that a network in numpy needs besides its weights: OpenBLAS takes 32 MiB for each thread when that first
+# multiplies, and ends the process if it does not get them. They are address space rather than memory.
 LEAST = 112 << 20
+BUFFER = 40 << 20
+
+# Bytes of address space that torch takes to be imported and to run, and for the stack of each of its threads: the
+# loader, OpenMP and torch itself end the process, or crash, where there is less.
+TORCH = 540 << 20
+STACK = 8 << 20
 
 # How often OpenMP's threads look for work before they sleep. By default they look for milliseconds, on a core that the
 # decoding threads, or another program, could have: with those busy, the network ran at a tenth of its speed.
@@ -83,7 +89,7 @@ class NumpyBackend:
     def __init__(self, checkpoint: Checkpoint) -> None:
         from vitcli.network.numpy_model import NumpyViT
 
-        if available() < LEAST:
+        if available() < LEAST or addressable() < LEAST + BUFFER * processors():
             raise MemoryError
         self._normalised = checkpoint.preprocess.normalised
         self._model = NumpyViT(checkpoint.config, checkpoint.tensors.streamed(), processors())
@@ -122,7 +128,8 @@ class TorchBackend:
 
         self.device, self.dtype = device, dtype
         self.warnings: tuple[str, ...] = ()
-        if 4 * checkpoint.config.parameters > available():
+        weights = 4 * checkpoint.config.parameters
+        if weights > available() or weights + STACK * processors() > addressable():
             raise MemoryError
         network, torch_dtype = ViT.from_tensors(checkpoint.config, checkpoint.tensors), getattr(torch, dtype)
         checkpoint.tensors.release()
@@ -193,7 +200,8 @@ def load(
             raise
         raise OutOfMemory(
             f"{checkpoint.path}: the network does not fit in memory: its weights take "
-            f"{4 * checkpoint.config.parameters / 1e6:,.0f} MB, and {available() / 1e6:,.0f} MB are left."
+            f"{4 * checkpoint.config.parameters / 1e6:,.0f} MB beside what the engine takes, "
+            f"and {available() / 1e6:,.0f} MB are left."
         ) from error
 
 
@@ -209,6 +217,8 @@ def _load(
     if compile != "on" and choose_engine(engine, device, dtype, pictures, checkpoint.config.flops) == "numpy":
         return NumpyBackend(checkpoint)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
+    if "torch" not in sys.modules and addressable() < TORCH:
+        raise MemoryError
     device = choose_device(device)
     compiled = choose_compile(compile, device, pictures)
     at_once = min((count for count in (pictures, batch) if count), default=None)

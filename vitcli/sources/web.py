@@ -11,11 +11,13 @@ import http.client
 import io
 import re
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
@@ -33,6 +35,9 @@ REDIRECTS = 10
 
 PATH = "!$%&'()*+,-./:;=@[\\]^_|~"  # what browsers leave as it is, besides letters and digits
 QUERY = "!$%&()*+,-./:;=?@[\\]^_`{|}~"
+
+# Letters of a server's name that Python encodes in another way (IDNA 2003) than browsers: they would lead elsewhere.
+AMBIGUOUS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 
 
 class Refused(Exception):
@@ -62,6 +67,42 @@ class Allowance:
         self.bytes -= count
         if self.bytes < 0:
             raise Refused("too_large", f"The server sends more than {self.most >> 20} MiB.")
+
+
+class LookUps:
+    """Names of servers -> their addresses, within a time: the look-up of the system takes no time-out.
+
+    Each is made in a thread of its own, which is left behind where nothing comes; who asks for the same name meanwhile
+    waits for the same one, so that a list of one server's pictures leaves one thread.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.under_way: dict[tuple[str, int], Future[list[Any]]] = {}
+
+    def __call__(self, place: tuple[str, int], seconds: float) -> list[Any]:
+        """What `getaddrinfo` gives for a host and a port. Raises OSError, which TimeoutError is."""
+        with self.lock:
+            found = self.under_way.get(place)
+            if found is None:
+                found = self.under_way[place] = Future()
+                threading.Thread(target=self._look, args=(place, found), daemon=True, name="vit-name").start()
+        try:
+            return found.result(seconds)
+        except TimeoutError:
+            raise TimeoutError("nothing says where that server is") from None
+
+    def _look(self, place: tuple[str, int], found: Future[list[Any]]) -> None:
+        try:
+            found.set_result(socket.getaddrinfo(*place, 0, socket.SOCK_STREAM))
+        except BaseException as error:  # raised where it is waited for
+            found.set_exception(error)
+        finally:
+            with self.lock:
+                del self.under_way[place]
+
+
+look_up = LookUps()
 
 
 class Metered(io.RawIOBase):
@@ -96,7 +137,7 @@ def metered(kind: type[http.client.HTTPConnection], allowance: Allowance) -> typ
 
     def connect(address: tuple[str, int], *_: object) -> socket.socket:
         failure: OSError = OSError("the name leads nowhere")
-        for family, form, protocol, _name, place in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
+        for family, form, protocol, _name, place in look_up(address, allowance.seconds()):
             sock = socket.socket(family, form, protocol)
             try:
                 sock.settimeout(allowance.seconds())
@@ -186,8 +227,11 @@ def fetch(url: str, max_bytes: int) -> Input:
     except TimeoutError:
         return failed(name, "unreachable", f"The server was silent for {SILENCE:.0f} seconds.")
     except (OSError, http.client.HTTPException, ValueError, OverflowError, zlib.error) as error:
-        stop_without_files(reason if isinstance(reason := getattr(error, "reason", None), OSError) else error)
-        said = getattr(error, "reason", None) or str(error) or type(error).__name__
+        reason = getattr(error, "reason", None)
+        stop_without_files(reason if isinstance(reason, OSError) else error)
+        said = reason or str(error) or type(error).__name__
+        if isinstance(error, UnicodeError):  # of a name with a label that is empty or too long, in a codec's words
+            said = "the address names no server"
         return failed(name, "unreachable", f"The picture cannot be fetched: {short(str(said))}.")
     return Input(name, data=data, size=len(data))
 
@@ -239,13 +283,27 @@ def address(url: str) -> tuple[str, bytes | None]:
             raise ValueError
     except ValueError:  # not in Python's words, which may hold a part of the password
         raise ValueError("the address has a port that cannot be") from None
+    if AMBIGUOUS.search(host):
+        raise ValueError("the server's name has a letter that is not read alike everywhere; write it as xn--")
     if not host.isascii():
         port = f":{parts.port}" if parts.port else ""
         host = parts.hostname.encode("idna").decode() + port
     if any(not c.isprintable() or c in ' %<>"^`{|}/?#@\\' for c in host):  # idna may bring some of these back
         raise ValueError("the address names no server")
-    path, query = quote(exact(parts.path), safe=PATH) or "/", quote(exact(parts.query), safe=QUERY)
+    path, query = quote(exact(settled(parts.path)), safe=PATH), quote(exact(parts.query), safe=QUERY)
     return urlunsplit((parts.scheme, host, path, query, "")), unquote_to_bytes(login) if login else None
+
+
+def settled(path: str) -> str:
+    """A path without . and .., which browsers follow before they ask, also where they are written %2e."""
+    kept: list[str] = []
+    for segment in path.split("/")[1:]:
+        dots = segment.lower().replace("%2e", ".")
+        if dots == "..":
+            kept = kept[:-1]
+        elif dots != ".":
+            kept.append(segment)
+    return "/".join(["", *kept, *([""] if not kept or dots in (".", "..") else [])])
 
 
 def without_password(url: str) -> str:
