@@ -26,7 +26,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 import vitcli
 from vitcli import checkpoints
 from vitcli.checkpoints.convert import convert
-from vitcli.errors import CheckpointError, LayoutError, UsageError
+from vitcli.errors import CheckpointError, LayoutError
 from vitcli.network.accelerator import OnCard
 from vitcli.network.model import ViT
 
@@ -86,6 +86,8 @@ CASES = {
                                {"hidden_act": "gelu"}),
     "beit": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil, SQUARE, "transformers",
                  {"use_relative_position_bias": True}),
+    "beit with a table for all blocks": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil,
+                                             SQUARE, "transformers", {"use_shared_relative_position_bias": True}),
     "beit by the class token": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil, SQUARE,
                                     "transformers", {"use_relative_position_bias": True, "use_mean_pooling": False,
                                                      "use_absolute_position_embeddings": True}),
@@ -199,10 +201,21 @@ def test_siglip2_of_any_shape_is_refused_by_name(tmp_path: Path) -> None:
         checkpoints.load(tmp_path)
 
 
-def test_relative_positions_are_of_one_size(tmp_path: Path) -> None:
-    saved(CASES["beit"], tmp_path)
-    with pytest.raises(UsageError, match="relative positions"):
-        checkpoints.load(tmp_path, image_size=64)
+@pytest.mark.parametrize("size", [16, 64, 72])
+def test_relative_positions_are_resized_as_transformers_does(tmp_path: Path, size: int) -> None:
+    """Three tables: of each block, of all blocks; and positions beside them, which are resized in another way."""
+    for name, changes in (
+        ("each", {"use_relative_position_bias": True}),
+        ("shared", {"use_shared_relative_position_bias": True}),
+        ("both", {"use_relative_position_bias": True, "use_absolute_position_embeddings": True}),
+    ):
+        model = saved(replace(CASES["beit"], changes=changes), tmp_path / name)
+        found = checkpoints.load(tmp_path / name, image_size=size)
+        pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            theirs = model(pixels, interpolate_pos_encoding=True).logits.numpy()
+            ours = ViT.from_tensors(found.config, found.tensors)(pixels).numpy()
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_a_folder_may_hold_any_of_them_without_its_settings(tmp_path: Path) -> None:

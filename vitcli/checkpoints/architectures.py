@@ -55,6 +55,7 @@ class Architecture:
     pooling: str | None = None
     rotary: Rotary | None = None
     post_norm: bool = False
+    pools_prefix: bool = False
     layout: str = ""
     lacks: str = ""
 
@@ -64,7 +65,6 @@ BIAS = "a bias by relative position in every attention"
 HYBRID = "a convolutional network before the blocks"
 PARALLEL = "attention and MLP side by side"
 SWIGLU = "a gated MLP (SwiGLU)"
-POOLED = "pooling by attention"
 BARE = "no norm after the blocks"
 
 EVA02 = Rotary(grid=16)  # pre-trained on pictures of 224 pixels in patches of 14
@@ -82,6 +82,9 @@ TIMM: tuple[Architecture, ...] = (
     Architecture(r".*_rope_.*|eva02_.*|vit_pe_.*|.*_dinov3.*|.*_lingbot|.*_sapiens2", ROTARY),
     Architecture(r"beit3_SIZE_patchN_N", eps=1e-5),
     Architecture(r"(beit|beitv2)_SIZE_patchN_N"),
+    Architecture(r"vit_relpos_SIZE_patchN_(plus_)?rpn_N", post_norm=True, layout="timm"),
+    Architecture(r"vit_s?relpos_SIZE_patchN_((cls|clsgap|plus)_)?N", layout="timm"),
+    Architecture(r"test_vit_relpos", width=96, heads=3, layout="timm"),
     Architecture(r".*_s?relpos.*|samvit_.*", BIAS),
     Architecture(r"vit_base_patchN_plus_clip_N", width=896, heads=14, eps=1e-5),
     Architecture(r"vit_SIZE_patchN_clip_quickgelu_N", gelu="quick", eps=1e-5),
@@ -96,7 +99,7 @@ TIMM: tuple[Architecture, ...] = (
     Architecture(r"naflexvit_.*", "positions and patches of pictures of any shape"),
     Architecture(r"cait_.*|xcit_.*", "attention of another kind"),
     Architecture(r"test_vit4", "RMSNorm"),
-    Architecture(r"test_vit3", width=96, heads=3, pooling="map"),
+    Architecture(r"test_vit3", width=96, heads=3, pooling="map", pools_prefix=True),
     Architecture(r"test_vit2?", width=64, heads=2),
     Architecture(r"vit_base_patchN_gap_N", width=768, heads=16),
     Architecture(r"vit_base_patchN_plus_N", width=896, heads=14),
@@ -156,9 +159,7 @@ CLASSES = (
 TELLTALES = {
     "text_model.*": "a tower for words, and tells pictures by them: it has no classes",
     "*rope.*": ROTARY,
-    "encoder.relative_position_bias.*": "a bias by relative position that all blocks share",
     "*rel_pos*": BIAS,
-    "*attn_pool.*": POOLED,
     "*.q_norm.*": "norms of queries and keys",
     "*.lambda_q1": "differential attention",
     "*.w12.*": SWIGLU,
@@ -190,9 +191,10 @@ ARGUMENTS: dict[str, tuple[object, ...]] = {
     "mlp_layer": ("Mlp", "mlp"),
     "attn_layer": ("Attention", "attn"),
     "attn_type": (),
+    "attn_pool_num_heads": (),
+    "attn_pool_mlp_ratio": (),
+    "rel_pos_type": ("mlp", "bias"),
     "use_rot_pos_emb": (False,),
-    "use_rel_pos_bias": (False,),
-    "use_shared_rel_pos_bias": (False,),
     "use_post_norm": (False,),
     "swiglu_mlp": (False,),
     "scale_mlp": (False,),

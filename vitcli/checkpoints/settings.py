@@ -34,13 +34,14 @@ GELUS: dict[str, Gelu] = {
     "gelu_accurate": "tanh",
     "quick_gelu": "quick",
 }
-POOLINGS: dict[str, Literal["cls", "mean"]] = {
+POOLINGS: dict[str, Literal["cls", "mean", "attention"]] = {
     "token": "cls",
     "cls": "cls",
     "tok": "cls",
     "avg": "mean",
     "mean": "mean",
     "gap": "mean",
+    "map": "attention",
 }
 
 # What config.json calls them: transformers' name first, then timm's.
@@ -177,8 +178,9 @@ class Settings:
 
     @property
     def pools_every_token(self) -> bool:
-        """Whether timm's mean includes the tokens before the patches."""
-        return self.argument("pool_include_prefix") is True
+        """Whether timm's pooling includes the tokens before the patches."""
+        said = self.argument("pool_include_prefix")
+        return said if isinstance(said, bool) else self.architecture.pools_prefix
 
     @property
     def knows_its_class(self) -> bool:
@@ -239,8 +241,8 @@ class Settings:
     @property
     def picture_size(self) -> int | None:
         """The side of the pictures that the network takes, in pixels."""
-        said = self.timm.get("input_size")
-        size = said[-1] if isinstance(said, list) and said else self.config.get("image_size")
+        said = self.argument("img_size") or self.timm.get("input_size") or self.config.get("image_size")
+        size = said[-1] if isinstance(said, list) and said else said
         return size if type(size) is int and 1 <= size <= processors.LARGEST_SIDE else None
 
     @property
@@ -272,7 +274,7 @@ class Settings:
         return self._or_known(None if name is None else GELUS[name], self.architecture.gelu)
 
     @property
-    def pooling(self) -> tuple[Literal["cls", "mean"], str] | None:
+    def pooling(self) -> tuple[Literal["cls", "mean", "attention"], str] | None:
         """How tokens are pooled, and where that comes from. Raises CheckpointError for a way that is not built here."""
         if self.given_pooling is not None:
             return self.given_pooling, "--pooling"
@@ -281,8 +283,8 @@ class Settings:
         name, source = self._or_known(name, self.architecture.pooling) or ("", "")
         if name and name not in POOLINGS:
             raise CheckpointError(
-                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean "
-                "are built here."
+                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token, the mean and "
+                "attention are built here."
             )
         return (POOLINGS[name], source) if name else None
 

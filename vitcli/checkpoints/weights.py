@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from vitcli.checkpoints.arrange import Part
+from vitcli.checkpoints.parts import Part
 from vitcli.checkpoints.source import Array
 from vitcli.memory import available
 
@@ -15,32 +15,23 @@ SMALL = 2**16  # elements: tensors below this are kept, and checked for NaN on e
 
 
 class Weights(Mapping[str, Array]):
-    """Canonical name -> float32 array; `positions` pass through `change` if given.
+    """Canonical name -> float32 array.
 
     A tensor that lies in its file as it is needed is read anew whenever it is asked for, into memory of its own. The
     rest, once `keep` was called, is read once.
     """
 
-    def __init__(
-        self,
-        parts: Mapping[str, Part],
-        change: Callable[[Array], Array] | None = None,
-        kept: Mapping[str, Array] | None = None,
-    ) -> None:
-        self._parts, self._change = parts, change
+    def __init__(self, parts: Mapping[str, Part], kept: Mapping[str, Array] | None = None) -> None:
+        self._parts = parts
         self._kept = dict(kept or {})
 
     @classmethod
     def in_memory(cls, tensors: Mapping[str, Array]) -> Weights:
         """Tensors that come from no file."""
-        return cls({}, None, tensors)
-
-    def _read(self, name: str, moved: dict[str, Array]) -> Array:
-        array = self._parts[name].read(moved)
-        return self._change(array) if self._change and name == "positions" else array
+        return cls({}, tensors)
 
     def __getitem__(self, name: str) -> Array:
-        return self._kept[name] if name in self._kept else self._read(name, {})
+        return self._kept[name] if name in self._kept else self._parts[name].read({})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts or self._kept)
@@ -51,7 +42,7 @@ class Weights(Mapping[str, Array]):
     def _streams(self, name: str) -> bool:
         part = self._parts[name]
         large = len(part.shape) > 1 and math.prod(part.shape) >= SMALL
-        return large and part.place is not None and not (self._change and name == "positions")
+        return large and part.place is not None
 
     def keep(self) -> None:
         """Read what is small or has to be converted, each stored tensor once, and keep it. Raises MemoryError."""
@@ -59,7 +50,7 @@ class Weights(Mapping[str, Array]):
         if 4 * sum(math.prod(self._parts[name].shape) for name in names) > available():
             raise MemoryError
         moved: dict[str, Array] = {}
-        self._kept |= {name: self._read(name, moved) for name in names}
+        self._kept |= {name: self._parts[name].read(moved) for name in names}
 
     def release(self) -> None:
         """Keep nothing: weights would otherwise count twice once a network has packed them or has them on a card."""
@@ -69,7 +60,7 @@ class Weights(Mapping[str, Array]):
         """Those of these names, sharing what is kept."""
         names = list(names)
         parts = {name: self._parts[name] for name in names if name in self._parts}
-        return Weights(parts, self._change, {name: self._kept[name] for name in names if name in self._kept})
+        return Weights(parts, {name: self._kept[name] for name in names if name in self._kept})
 
     def small(self) -> dict[str, Array]:
         """Those that are kept and small."""
