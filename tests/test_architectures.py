@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ from safetensors.numpy import load_file, save_file
 
 from tests.test_layouts import agrees
 from vitcli import checkpoints
-from vitcli.checkpoints.architectures import TIMM, TRANSFORMERS, known
+from vitcli.checkpoints.architectures import ADDS, ARGUMENTS, HARMLESS, TIMM, TRANSFORMERS, known
 from vitcli.checkpoints.positions import Resize, resized_relative
 from vitcli.config import Rotary
 from vitcli.errors import CheckpointError, LayoutError
 from vitcli.network.accelerator import fuse
 from vitcli.network.cpu import pack
 from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT
 
 
 def edited(source: Path, folder: Path, **changes: Any) -> Path:
@@ -217,6 +220,125 @@ def test_a_known_name_gives_its_gelu(oracles: Path) -> None:
 
 def test_timms_mean_may_include_the_tokens_before_the_patches(oracles: Path) -> None:
     assert agrees(oracles / "named" / "mean_of_all", "timm").config.pooling == "mean_all"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every ViT-like architecture of timm; what it is made with where the table says that it is built here."""
+    file = tmp_path_factory.mktemp("registry") / "registry.json"
+    script = Path(__file__).parent / "oracles" / "registry.py"
+
+    def asked(names: list[str]) -> dict[str, Any]:
+        command = [sys.executable, str(script), str(file), " ".join(names)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+    return asked([name for name in asked([])["architectures"] if (row := known(name, TIMM)) and not row.computes])
+
+
+def test_the_table_has_every_architecture_of_timms_registry(registry: dict[str, Any]) -> None:
+    assert len(registry["architectures"]) > 300
+    assert [name for name in registry["architectures"] if known(name, TIMM) is None] == []
+
+
+def test_the_table_has_every_argument_of_timms_classes(registry: dict[str, Any]) -> None:
+    assert [name for name in registry["arguments"] if name not in (*ARGUMENTS, *ADDS, *HARMLESS)] == []
+    assert not {*ARGUMENTS, *ADDS} & {*HARMLESS}
+
+
+def test_what_the_table_says_of_a_name_is_what_timm_makes(registry: dict[str, Any]) -> None:
+    gelus = {"GELU none": "exact", "GELU tanh": "tanh", "GELUTanh ": "tanh", "QuickGELU ": "quick"}
+    built = {name: made for name, made in registry["architectures"].items() if made}
+    assert len(built) > 180
+    for name, made in built.items():
+        row = known(name, TIMM)
+        assert row is not None
+        said = {
+            "heads": row.heads,
+            "width": row.width,
+            "eps": [row.eps or 1e-6],
+            "post_norm": row.post_norm,
+            "rope": bool(row.rotary),
+            "pools_prefix": row.pools_prefix,
+            "pool": row.pooling or made["pool"],
+            "act": made["act"] if made["mlp"] in ("GluMlp", "SwiGLU") else row.gelu or "exact",  # a gate has another
+        }
+        assert said == {
+            "heads": made["heads"],
+            "width": made["width"],
+            "eps": made["eps"],
+            "post_norm": "Post" in made["block"],
+            "rope": made["rope"] != "NoneType",
+            "pools_prefix": made["pools_prefix"],
+            "pool": made["pool"],
+            "act": gelus.get(made["act"], made["act"]),
+        }, name
+        tensors = made["tensors"]
+        if made["mlp"] == "GluMlp":  # under the name that `ungated` gives them
+            tensors = [tensor.replace("mlp.fc1", "mlp.fc1_gx") for tensor in tensors]
+        assert not row.contradicted(tensors), name
+
+
+# Pairs of families with the same tensors: which it is, a name alone can tell, and is believed.
+ALIKE = (
+    {"eva_giant_patch14_224", "eva02_enormous_patch14_clip_224"},
+    {"vit_base_patch16_clip_224", "vit_base_patch16_clip_quickgelu_224"},
+    {"test_vit3", "vit_so150m_patch16_reg4_map_256"},
+    {"test_vit3", "vit_base_patch16_224"},
+    {"test_vit3", "vit_base_patch14_dinov2"},
+)
+
+
+@pytest.mark.parametrize("case", FAMILIES)
+def test_a_name_over_tensors_of_another_family_is_refused_or_makes_no_difference(
+    oracles: Path, tmp_path: Path, case: str
+) -> None:
+    source = oracles / "families" / case
+    expected = np.load(source / "expected.npz")
+    shutil.copy(source / "model.safetensors", tmp_path)
+    config = json.loads((source / "config.json").read_text())
+    refused = 0
+    for name in (*FAMILIES, "vit_base_patch16_224", "vit_base_patch14_dinov2"):
+        if known(name, TIMM) is None or {name, case} in ALIKE:
+            continue
+        (tmp_path / "config.json").write_text(json.dumps(config | {"architecture": name}))
+        try:
+            found = checkpoints.load(tmp_path)
+        except CheckpointError:
+            refused += 1
+            continue
+        by_numpy = NumpyViT(found.config, found.tensors)(expected["pixels"])
+        np.testing.assert_allclose(by_numpy, expected["logits"], atol=1e-4, rtol=0, err_msg=name)
+    assert refused > 5
+
+
+@pytest.mark.parametrize("argument", ["rope_temperature", "ref_feat_shape", "attn_pool_num_heads", "dynamic_img_pad"])
+def test_an_argument_that_makes_another_network_is_refused(oracles: Path, tmp_path: Path, argument: str) -> None:
+    arguments = {"num_heads": 3, argument: 100.5}
+    folder = edited(oracles / "families" / "vit_small_patch16_rope_224", tmp_path / "model", model_args=arguments)
+    with pytest.raises(CheckpointError, match=f"config.json sets {argument} to 100.5"):
+        checkpoints.load(folder)
+
+
+def test_an_argument_that_is_not_known_carries_a_warning(oracles: Path, tmp_path: Path) -> None:
+    arguments = {"num_heads": 3, "drop_path_rate": 0.1, "mixing": "soft"}
+    folder = edited(oracles / "families" / "vit_base_patch16_rpn_224", tmp_path / "model", model_args=arguments)
+    assert any(
+        "the argument mixing, which is not known here" in warning for warning in checkpoints.load(folder).warnings
+    )
+
+
+@pytest.mark.parametrize("said", [64, [64, 64]])
+def test_where_tensors_fit_any_size_the_networks_own_is_believed_before_the_processors(
+    oracles: Path, tmp_path: Path, said: object
+) -> None:
+    """The network is built for `img_size`, whatever `input_size` says of the weights that training began with."""
+    source = oracles / "families" / "vit_srelpos_small_patch16_224"
+    folder = edited(source, tmp_path / "model", model_args={"num_heads": 3, "img_size": said})
+    checkpoint = agrees(folder, "timm", "expected_at_64.npz")
+    assert (checkpoint.config.image_size, checkpoint.sources["image_size"]) == (64, "config.json")
 
 
 @pytest.mark.parametrize(("name", "heads", "width"), [

@@ -18,7 +18,7 @@ from typing import Any
 from einops import EinopsError, parse_shape
 
 from vitcli import escaping
-from vitcli.checkpoints.architectures import ADDS, ELSEWHERE, telltale
+from vitcli.checkpoints.architectures import ADDS, ELSEWHERE, QKV_BIAS, present, telltale
 from vitcli.checkpoints.files import FLOATS, Stored
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
 from vitcli.checkpoints.parts import Computed, FromMLP, Part, moved_axes, nothing
@@ -396,11 +396,13 @@ def config_of(
     rotary = known.rotary
     if rotary or known.post_norm:
         sources["rotary" if rotary else "post_norm"] = f"the architecture {short(settings.named()[0])}"
-    adds = [ours for argument, ours in ADDS.items() if settings.argument(argument) is True]
+    added = [pattern for argument, pattern in ADDS.items() if settings.argument(argument) is True]
+    without = [QKV_BIAS] if settings.argument("qkv_bias") is False else []
     if (
         (known.layout and known.layout != layout.name)
         or known.lacks in parts
-        or any(ours not in parts for ours in adds)
+        or (settings.named()[1] is not None and layout.name == "timm" and known.contradicted(named, added, without))
+        or any(not present(pattern, named) for pattern in added)
         or ("rotary.frequencies" in parts) != bool(rotary and rotary.learned)
     ):
         raise CheckpointError(f"{path}: config.json names the architecture {short(settings.named()[0])}, and these "

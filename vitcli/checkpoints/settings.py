@@ -14,7 +14,16 @@ from typing import Any, Literal, TypeVar
 
 from vitcli import escaping
 from vitcli.checkpoints import processors
-from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORMERS, Architecture, known
+from vitcli.checkpoints.architectures import (
+    ADDS,
+    ARGUMENTS,
+    CLASSES,
+    HARMLESS,
+    TIMM,
+    TRANSFORMERS,
+    Architecture,
+    known,
+)
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.escaping import short
@@ -161,6 +170,10 @@ class Settings:
                     "built here. Classify with the library it comes from."
                 )
         doubted = ""
+        arguments = self.config.get("model_args")
+        for argument in arguments if isinstance(arguments, dict) else ():
+            if argument not in (*HARMLESS, *ARGUMENTS, *ADDS):
+                doubted = f"the argument {short(argument)}, which is not known here"
         if name and row is None:
             doubted = f"the architecture {short(name)}, which is not known here"
         classes = self.config.get("architectures")
