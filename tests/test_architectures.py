@@ -425,3 +425,17 @@ def test_the_outputs_of_a_clip_tower_are_not_taken_for_classes_in_silence(
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     warnings = checkpoints.peek(tmp_path / "model").warnings
     assert any("match pictures with texts" in warning for warning in warnings) == warned
+
+
+@pytest.mark.parametrize("gone", [
+    ["vit.encoder.layer.0.attention.attention.key.bias"],
+    ["vit.encoder.layer.1.attention.attention.query.bias"],
+    ["vit.encoder.layer.0.attention.attention.query.bias", "vit.encoder.layer.1.attention.attention.value.bias"],
+    ["vit.encoder.layer.1.attention.attention.value.bias"],
+])  # fmt: skip
+def test_biases_of_a_part_of_attention_alone_are_refused(tiny: Path, tmp_path: Path, gone: list[str]) -> None:
+    folder = edited(tiny, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor for name, tensor in tensors.items() if name not in gone}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing: |left over: |tensors of another"):
+        checkpoints.load(folder)

@@ -29,6 +29,7 @@ from vitcli.checkpoints.convert import convert
 from vitcli.errors import CheckpointError, LayoutError
 from vitcli.network.accelerator import OnCard
 from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT
 
 TINY: dict[str, Any] = dict(
     hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
@@ -140,6 +141,23 @@ def test_picture_to_logits_is_the_references_way(made: tuple[Case, Path, Any], e
     else:
         ours = classifier.logits(pixels)
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_weights_that_are_read_one_by_one_are_the_same(
+    made: tuple[Case, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed from stored tensors (positions without the class token's) is not what lies in the file."""
+    monkeypatch.setattr("vitcli.checkpoints.weights.SMALL", 1)
+    _, folder, model = made
+    found = checkpoints.load(folder)
+    pixels = torch.randn(2, 3, found.config.image_size, found.config.image_size)
+    with torch.inference_mode():
+        theirs = model(pixels).logits.numpy() if not found.resized_from else None
+        whole = ViT.from_tensors(found.config, found.tensors)(pixels).numpy()
+    one_by_one = NumpyViT(found.config, found.tensors.streamed())(pixels.numpy())
+    np.testing.assert_allclose(one_by_one, whole, atol=1e-5, rtol=0)
+    if theirs is not None:
+        np.testing.assert_allclose(one_by_one, theirs, atol=1e-5, rtol=0)
 
 
 def test_nothing_is_guessed_or_doubted(made: tuple[Case, Path, Any]) -> None:

@@ -3,7 +3,8 @@
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
 Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes. What a plain
-ViT has not (a norm more, relative or rotary positions, a gate) is an Identity or None unless `Config` asks for it.
+ViT has not (a norm more, relative or rotary positions, a gate) is an Identity or None unless `Config` asks for it; what
+it is then, `variants.py` has.
 `vit(pixels, record)` also keeps each block's attention maps and tokens in a `Record`, for whoever explains or searches.
 Inference only: there is no dropout. Parameter names and shapes are those of `Config.tensors()`.
 """
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from vitcli.config import SIZES, Config
 from vitcli.network.places import relative_index
-from vitcli.network.rotary import Rotation, rotate
+from vitcli.network.variants import AttentionPool, QuickGELU, Rotation, rotate
 
 __all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "Record", "ViT"]
 
@@ -147,13 +148,6 @@ class MLP(nn.Module):
         return x
 
 
-class QuickGELU(nn.Module):
-    """What OpenAI's CLIP has in the place of GELU: https://github.com/openai/CLIP/blob/main/clip/model.py."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
 class Block(nn.Module):
     """One encoder layer: [b n d] -> [b r d], only the first `queries` tokens if given; each norm before its branch."""
 
@@ -190,24 +184,11 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-class AttentionPool(nn.Module):
-    """SigLIP's pooling: one learned query asks the tokens, and an MLP follows: [b n d] -> [b d].
-
-    As in "Scaling Vision Transformers" (Zhai et al., 2021). It is plain, whatever the blocks have besides.
-    """
-
-    def __init__(self, config: Config, device: str | None = None) -> None:
-        super().__init__()
-        plain = config.plain()
-        self.probe = nn.Parameter(torch.zeros(config.width, device=device))
-        self.attention = Attention(plain, device)
-        self.norm = layer_norm(config.width, config, device)
-        self.mlp = MLP(plain, device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.attention(x, asking=repeat(self.probe, "d -> b 1 d", b=len(x)))  # b 1 d
-        x = x + self.mlp(self.norm(x))
-        return x[:, 0]
+def attention_pool(config: Config, device: str | None = None) -> AttentionPool:
+    """Pooling by attention, which is plain whatever the blocks have besides."""
+    plain = config.plain()
+    parts = Attention(plain, device), layer_norm(config.width, config, device), MLP(plain, device)
+    return AttentionPool(torch.zeros(config.width, device=device), *parts)
 
 
 class ViT(nn.Module):
@@ -239,7 +220,7 @@ class ViT(nn.Module):
         self.norm_pre = layer_norm(d, config, device, config.norm_pre)
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
         self.norm = layer_norm(d, config, device, config.final_norm)
-        self.attention_pool = AttentionPool(config, device) if config.pools_by_attention else None
+        self.attention_pool = attention_pool(config, device) if config.pools_by_attention else None
         self.head = nn.Linear(config.features, config.classes, device=device) if config.classes else nn.Identity()
         if config.distillation_token:
             self.distillation_head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()

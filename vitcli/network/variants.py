@@ -1,6 +1,6 @@
-"""Rotary positions in torch: by which angles a block turns queries and keys, and the turning.
+"""What some networks have and a plain ViT has not: rotary positions, OpenAI's GELU, pooling by attention.
 
-Where patches lie comes from `places.py`. Axis letters as in `model.py`, and l blocks, f pairs of a head's numbers.
+Axis letters as in `model.py`, and l blocks, f pairs of a head's numbers.
 """
 
 from __future__ import annotations
@@ -47,3 +47,27 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     u, v = rearrange(x, "b h n (f two) -> two b h n f", two=2)
     turned: Tensor = rearrange([u * cos - v * sin, u * sin + v * cos], "two b h n f -> b h n (f two)")
     return turned.to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    """What OpenAI's CLIP has in the place of GELU: https://github.com/openai/CLIP/blob/main/clip/model.py."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class AttentionPool(nn.Module):
+    """SigLIP's pooling: one learned query asks the tokens, and an MLP follows: [b n d] -> [b d].
+
+    As in "Scaling Vision Transformers" (Zhai et al., 2021).
+    """
+
+    def __init__(self, probe: Tensor, attention: nn.Module, norm: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(probe)  # d
+        self.attention, self.norm, self.mlp = attention, norm, mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attention(x, asking=repeat(self.probe, "d -> b 1 d", b=len(x)))  # b 1 d
+        x = x + self.mlp(self.norm(x))
+        return x[:, 0]
