@@ -33,6 +33,9 @@ class Weights(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         return self._kept[name] if name in self._kept else self._parts[name].read({})
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts or name in self._kept  # Mapping's own would read it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts or self._kept)
 
