@@ -43,14 +43,13 @@ GELUS: dict[str, Gelu] = {
     "gelu_accurate": "tanh",
     "quick_gelu": "quick",
 }
-POOLINGS: dict[str, Literal["cls", "mean", "attention"]] = {
+POOLINGS: dict[str, Literal["cls", "mean"]] = {
     "token": "cls",
     "cls": "cls",
     "tok": "cls",
     "avg": "mean",
     "mean": "mean",
     "gap": "mean",
-    "map": "attention",
 }
 
 # What config.json calls them: transformers' name first, then timm's.
@@ -294,6 +293,8 @@ class Settings:
         # an empty string is what timm writes for a model that does not pool
         name = self.first(*NAMES["pooling"], sound=lambda v: isinstance(v, str), expected="name")
         name, source = self._or_known(name, self.architecture.pooling) or ("", "")
+        if name == "map":  # which has tensors of its own, so that nobody need choose it
+            return "attention", source
         if name and name not in POOLINGS:
             raise CheckpointError(
                 f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token, the mean and "
