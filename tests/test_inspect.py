@@ -83,6 +83,32 @@ def test_every_layout_is_told(vit: Vit, oracles: Path, case: str, layout: str, d
     assert found["labels"].startswith("11: class 0, class 1, class 2, ... (")
 
 
+@pytest.mark.parametrize(("case", "said"), [
+    ("beit_base_patch16_224", "relative positions (the tensors)"),
+    ("vit_srelpos_small_patch16_224", "relative positions (a small network among the tensors)"),
+    ("vit_srelpos_small_patch16_224", "pictures of 40 pixels (config.json)"),
+    ("vit_base_patch16_rpn_224", "norms after the branches (the architecture vit_base_patch16_rpn_224)"),
+    ("vit_so150m_patch16_reg4_map_256", "attention over the patches (the tensors)"),
+    ("test_vit3", "attention over all tokens (the tensors)"),
+    ("vit_small_patch16_rope_224", "rotary positions (the architecture vit_small_patch16_rope_224)"),
+])  # fmt: skip
+def test_it_says_where_the_kind_of_positions_and_pooling_comes_from(
+    vit: Vit, oracles: Path, case: str, said: str
+) -> None:
+    assert said in lines(vit("inspect", oracles / "families" / case))["details"]
+
+
+def test_json_has_the_same_sources(vit: Vit, oracles: Path) -> None:
+    found = record(vit, oracles / "families" / "vit_relpos_medium_patch16_rpn_224")
+    sources = {name: found["sources"][name] for name in ("relative_positions", "image_size", "post_norm", "pooling")}
+    assert sources == {
+        "relative_positions": "a small network among the tensors",
+        "image_size": "config.json",
+        "post_norm": "the architecture vit_relpos_medium_patch16_rpn_224",
+        "pooling": "config.json",
+    }
+
+
 def test_json_holds_everything_known_and_null_for_what_was_not_looked_at(vit: Vit, tiny: Path) -> None:
     found = record(vit, tiny)
     assert found["config"]["width"] == 32

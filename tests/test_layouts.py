@@ -34,9 +34,9 @@ def logits(checkpoint: Checkpoint, pixels: np.ndarray, config: Config | None = N
         return ViT.from_tensors(config or checkpoint.config, checkpoint.tensors)(torch.from_numpy(pixels)).numpy()
 
 
-def agrees(folder: Path, layout: str, **options: object) -> Checkpoint:
+def agrees(folder: Path, layout: str, expectation: str = "expected.npz", **options: object) -> Checkpoint:
     """Both engines give the library's logits, and its features without the head; returns the checkpoint."""
-    expected = np.load(folder / "expected.npz")
+    expected = np.load(folder / expectation)
     weights = weights_of(folder)
     checkpoint = checkpoints.load(weights, **options)
     assert checkpoint.layout == layout

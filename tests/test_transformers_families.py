@@ -26,9 +26,10 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 import vitcli
 from vitcli import checkpoints
 from vitcli.checkpoints.convert import convert
-from vitcli.errors import CheckpointError, LayoutError, UsageError
+from vitcli.errors import CheckpointError, LayoutError
 from vitcli.network.accelerator import OnCard
 from vitcli.network.model import ViT
+from vitcli.network.numpy_model import NumpyViT
 
 TINY: dict[str, Any] = dict(
     hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
@@ -86,6 +87,8 @@ CASES = {
                                {"hidden_act": "gelu"}),
     "beit": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil, SQUARE, "transformers",
                  {"use_relative_position_bias": True}),
+    "beit with a table for all blocks": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil,
+                                             SQUARE, "transformers", {"use_shared_relative_position_bias": True}),
     "beit by the class token": Case(T.BeitForImageClassification, whole(T.BeitConfig), BeitImageProcessorPil, SQUARE,
                                     "transformers", {"use_relative_position_bias": True, "use_mean_pooling": False,
                                                      "use_absolute_position_embeddings": True}),
@@ -138,6 +141,23 @@ def test_picture_to_logits_is_the_references_way(made: tuple[Case, Path, Any], e
     else:
         ours = classifier.logits(pixels)
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_weights_that_are_read_one_by_one_are_the_same(
+    made: tuple[Case, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed from stored tensors (positions without the class token's) is not what lies in the file."""
+    monkeypatch.setattr("vitcli.checkpoints.weights.SMALL", 1)
+    _, folder, model = made
+    found = checkpoints.load(folder)
+    pixels = torch.randn(2, 3, found.config.image_size, found.config.image_size)
+    with torch.inference_mode():
+        theirs = model(pixels).logits.numpy() if not found.resized_from else None
+        whole = ViT.from_tensors(found.config, found.tensors)(pixels).numpy()
+    one_by_one = NumpyViT(found.config, found.tensors.streamed())(pixels.numpy())
+    np.testing.assert_allclose(one_by_one, whole, atol=1e-5, rtol=0)
+    if theirs is not None:
+        np.testing.assert_allclose(one_by_one, theirs, atol=1e-5, rtol=0)
 
 
 def test_nothing_is_guessed_or_doubted(made: tuple[Case, Path, Any]) -> None:
@@ -199,10 +219,21 @@ def test_siglip2_of_any_shape_is_refused_by_name(tmp_path: Path) -> None:
         checkpoints.load(tmp_path)
 
 
-def test_relative_positions_are_of_one_size(tmp_path: Path) -> None:
-    saved(CASES["beit"], tmp_path)
-    with pytest.raises(UsageError, match="relative positions"):
-        checkpoints.load(tmp_path, image_size=64)
+@pytest.mark.parametrize("size", [16, 64, 72])
+def test_relative_positions_are_resized_as_transformers_does(tmp_path: Path, size: int) -> None:
+    """Three tables: of each block, of all blocks; and positions beside them, which are resized in another way."""
+    for name, changes in (
+        ("each", {"use_relative_position_bias": True}),
+        ("shared", {"use_shared_relative_position_bias": True}),
+        ("both", {"use_relative_position_bias": True, "use_absolute_position_embeddings": True}),
+    ):
+        model = saved(replace(CASES["beit"], changes=changes), tmp_path / name)
+        found = checkpoints.load(tmp_path / name, image_size=size)
+        pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            theirs = model(pixels, interpolate_pos_encoding=True).logits.numpy()
+            ours = ViT.from_tensors(found.config, found.tensors)(pixels).numpy()
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_a_folder_may_hold_any_of_them_without_its_settings(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "H":  dict(width=1280, depth=32, heads=16, mlp_width=5120),
 }  # fmt: skip
 
-Pooling = Literal["cls", "mean", "mean_all", "cls_mean"]
+Pooling = Literal["cls", "mean", "mean_all", "cls_mean", "attention", "attention_all"]
 Gelu = Literal["exact", "tanh", "quick"]
 
 
@@ -50,14 +50,15 @@ class Config:
     classes: int = 1000  # 0: no head, the network gives the features that the head would read
     norm_eps: float = 1e-12
     gelu: Gelu = "exact"  # quick: x times the logistic function of 1.702 x (OpenAI's CLIP)
-    # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch); cls_mean: both side by side (DINOv2)
+    # mean: over the patch tokens (timm); mean_all: over every token (vit-pytorch); cls_mean: class token and mean side
+    # by side (DINOv2); attention: a learned query asks the patch tokens (SigLIP); attention_all: every token
     pooling: Pooling = "cls"
     class_token: bool = True
     distillation_token: bool = False  # DeiT: a second token with a head of its own; logits are the mean of both
     register_tokens: int = 0
     positions: bool = True  # False: no learned vector for each place
     prefix_positions: bool = True  # False: only patch tokens have positions (DeiT-3, "no_embed_class")
-    relative_positions: bool = False  # BEiT: attention has a learned bias for each difference of places
+    relative_positions: bool = False  # BEiT, Swin: attention has a bias for each difference of places
     rotary: Rotary | None = None  # EVA-02, RoPE-ViT
     patch_bias: bool = True
     patch_norms: bool = False  # vit-pytorch: LayerNorm before and after the patch projection
@@ -124,6 +125,16 @@ class Config:
         return 1 + self.distillation_token if self.pooling == "cls" else None
 
     @property
+    def pools_by_attention(self) -> bool:
+        """Whether a learned query with an MLP of its own makes the features."""
+        return self.pooling in ("attention", "attention_all")
+
+    def plain(self) -> Config:
+        """The same with nothing in attention and MLP that a plain ViT has not."""
+        return replace(self, qkv_bias=True, key_bias=True, relative_positions=False, attention_norm=False,
+                       attention_out=True, gated_mlp=False, mlp_norm=False)  # fmt: skip
+
+    @property
     def features(self) -> int:
         """Numbers the head reads of a picture."""
         return self.width * 2 if self.pooling == "cls_mean" else self.width
@@ -184,6 +195,14 @@ class Config:
                 shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (d,)
         if self.final_norm:
             norm("norm", d)
+        if self.pools_by_attention:
+            shapes["attention_pool.probe"] = (d,)
+            for part in ("query", "key", "value"):
+                linear(f"attention_pool.attention.{part}", inner, d)
+            linear("attention_pool.attention.out", d, inner)
+            norm("attention_pool.norm", d)
+            linear("attention_pool.mlp.fc1", self.mlp_width, d)
+            linear("attention_pool.mlp.fc2", d, self.mlp_width)
         if self.classes:
             linear("head", self.classes, self.features)
         if self.classes and self.distillation_token:
@@ -208,5 +227,6 @@ class Config:
         mlp = (2 + self.gated_mlp) * n * d * self.mlp_width
         block = 3 * n * d * inner + 2 * n * n * inner + n * inner * d * self.attention_out + mlp
         patch = self.patches * d * self.channels * self.patch_size**2
+        pool = (2 * n + 2) * d * inner + 2 * n * inner + 2 * d * self.mlp_width if self.pools_by_attention else 0
         heads = (1 + self.distillation_token) * self.features * self.classes
-        return 2 * (patch + self.depth * block + heads)
+        return 2 * (patch + self.depth * block + pool + heads)

@@ -69,11 +69,11 @@ def write(
     expect(folder, model, image_size)
 
 
-def expect(folder: Path, model: torch.nn.Module, image_size: int) -> None:
+def expect(folder: Path, model: torch.nn.Module, image_size: int, file: str = "expected.npz") -> None:
     """The model's logits on random pixels, and timm's `pre_logits`, what the head reads -> expected.npz."""
     pixels = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = {"pixels": pixels, "logits": model(pixels)}
         if hasattr(model, "forward_head"):
             expected["features"] = model.forward_head(model.forward_features(pixels), pre_logits=True)
-        np.savez(folder / "expected.npz", **{name: tensor.numpy() for name, tensor in expected.items()})
+        np.savez(folder / file, **{name: tensor.numpy() for name, tensor in expected.items()})

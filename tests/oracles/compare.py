@@ -33,7 +33,7 @@ def swapped(one: str, other: str) -> tuple[Layout, ...]:
 
 
 def compared(case: Path, **options: Any) -> dict[str, Any]:
-    files = [file for file in case.iterdir() if file.name not in ("expected.npz", "config.json")]
+    files = [file for file in case.iterdir() if not file.name.startswith(("expected", "config.json"))]
     path = files[0] if len(files) == 1 and not files[0].name.startswith("model.safetensors") else case
     try:
         checkpoint = checkpoints.load(path, **options)

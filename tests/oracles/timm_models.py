@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import find_libraries, randomised, write
+from common import expect, find_libraries, randomised, write
 
 find_libraries()
 
 import timm  # noqa: E402
 from scipy.ndimage import zoom  # noqa: E402
+from timm.models.beit import Beit  # noqa: E402
 from timm.models.deit import VisionTransformerDistilled  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn  # noqa: E402
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos  # noqa: E402
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=3, mlp_ratio=3, num_classes=11)
 HEADS = {"num_heads": 3}
@@ -69,10 +71,12 @@ def variants(out: Path) -> None:
 def named(out: Path) -> None:
     """Networks that differ from a plain one by what the name of the architecture or its arguments say."""
     small = dict(img_size=32, patch_size=8, embed_dim=128, depth=2, num_heads=2, num_classes=11)
+    narrow = dict(embed_dim=64, num_heads=1)
     for case, architecture, changes in (
         ("rope_ape", "vit_small_patch16_rope_ape_224", small),
         ("post_norm", "vit_base_patch16_rpn_224", small),
-        ("attention_pool", "vit_base_patch16_siglip_224", small),
+        ("attention_pool", "vit_base_patch16_siglip_224", small | narrow),
+        ("attention_pool_of_all", "vit_so150m_patch16_reg4_map_256", small | narrow | dict(pool_include_prefix=True)),
         ("unheard_of", "vit_base_patch16_224", small),
         ("narrow_heads", "test_vit.r160_in1k", dict(img_size=32, num_classes=11)),
         ("tanh", "vit_base_patch32_siglip_gap_256", small),
@@ -91,7 +95,9 @@ FAMILIES = (
     "beit3_base_patch16_224", "eva_giant_patch14_224", "eva02_tiny_patch14_336", "eva02_base_patch14_448",
     "eva02_base_patch16_clip_224", "eva02_enormous_patch14_clip_224", "vit_base_patch16_rope_reg1_gap_256",
     "vit_small_patch16_rope_224", "vit_small_patch16_rope_ape_224", "vit_small_patch16_rope_mixed_224",
-    "vit_small_patch16_rope_mixed_ape_224", "vit_base_patch16_rpn_224",
+    "vit_small_patch16_rope_mixed_ape_224", "vit_base_patch16_rpn_224", "vit_relpos_base_patch16_224",
+    "vit_srelpos_small_patch16_224", "vit_relpos_medium_patch16_cls_224", "vit_relpos_base_patch16_clsgap_224",
+    "vit_relpos_medium_patch16_rpn_224", "vit_so150m_patch16_reg4_map_256", "test_vit3",
 )  # fmt: skip
 
 
@@ -103,6 +109,36 @@ def families(out: Path) -> None:
         config = {"architecture": architecture, "global_pool": network.global_pool, "model_args": HEADS,
                   "pretrained_cfg": {"input_size": [3, 40, 40]}}  # fmt: skip
         write(out / architecture, network, 40, config=config, file="model.safetensors")
+    shared = dict(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, init_values=0.1)
+    for case, kind, changes in (
+        ("beit_shared", Beit, shared),
+        ("relpos_table", VisionTransformerRelPos, dict(rel_pos_type="bias")),
+        ("relpos_shared_table", VisionTransformerRelPos, dict(rel_pos_type="bias", shared_rel_pos=True)),
+    ):
+        network = randomised(kind(img_size=40, patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=11,
+                                  **changes))  # fmt: skip
+        named = "beit_base_patch16_224" if kind is Beit else "vit_relpos_base_patch16_224"
+        write(out / case, network, 40, config=config | {"architecture": named, "global_pool": network.global_pool},
+              file="model.safetensors")  # fmt: skip
+
+
+# Whose positions are resized in a way of their own.
+RESIZED = (
+    "beit_base_patch16_224", "vit_relpos_medium_patch16_cls_224", "vit_srelpos_small_patch16_224",
+    "vit_small_patch16_rope_ape_224", "vit_small_patch16_rope_mixed_224", "eva02_tiny_patch14_336",
+    "vit_so150m_patch16_reg4_map_256",
+)  # fmt: skip
+
+
+def families_resized(out: Path) -> None:
+    """The same weights, loaded by timm into a network for pictures of another size."""
+    for architecture in RESIZED:
+        small = dict(patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=11)
+        for size in (24, 64, 72):
+            network = timm.create_model(architecture, img_size=size, pretrained=True, **small,
+                                        pretrained_cfg_overlay={"file": str(out / architecture / "model.safetensors"),
+                                                                "num_classes": 11}).eval()  # fmt: skip
+            expect(out / architecture, network, size, f"expected_at_{size}.npz")
 
 
 def as_jax(model: Any, attention: str, mlp: str, norm2: str, positions: str) -> dict[str, Array]:
@@ -194,4 +230,5 @@ def make(out: Path) -> None:
     variants(out / "timm")
     named(out / "named")
     families(out / "families")
+    families_resized(out / "families")
     google(out / "google")

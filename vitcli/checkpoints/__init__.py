@@ -5,16 +5,15 @@
     stored(path) the tensors as the library they come from names them, to compare with it
 
 `files.py` reads names and shapes, `layouts.py` is the table of what the names mean (in the language of `rules.py`),
-`arrange.py` applies it, `settings.py` reads the JSON files beside the weights, `architectures.py` is the table of the
-names they give, and `positions.py` resizes positions for pictures of other sizes.
+`arrange.py` applies it and gives `parts.py`, `settings.py` reads the JSON files beside the weights, `architectures.py`
+is the table of the names they give, and `positions.py` resizes positions for pictures of other sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
@@ -23,6 +22,7 @@ import numpy as np
 from vitcli.checkpoints import files, foreign
 from vitcli.checkpoints.arrange import arrange, as_named, recognise
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
+from vitcli.checkpoints.parts import at_size
 from vitcli.checkpoints.positions import Resize, resized
 from vitcli.checkpoints.settings import Settings, default_of, scored
 from vitcli.checkpoints.source import Array, Source
@@ -50,8 +50,9 @@ class Checkpoint:
     """Weights and all that belongs to them.
 
     `tensors` are float32 under the names and shapes of `config.tensors()`; `dtype` is how the file stores them.
-    `sources` says where "labels", "preprocess", "heads", "eps", "gelu" and "pooling" come from; `resized_from` is the
-    size in pixels of the pictures that the stored positions are for, None where they are used as they are; `dropped`
+    `sources` says where "labels", "preprocess", "heads", "eps", "gelu", "pooling" and what else tensors do not tell
+    come from; `resized_from` is the size in pixels of the pictures that the network was made for, None where it is used
+    as it is; `dropped`
     names tensors that inference does not need; `warnings` are sentences for whoever chose the checkpoint; `opened` are
     the files, in the order of `files`. Whatever is read of them later is what they held when they were opened, or
     CheckpointError is raised.
@@ -146,11 +147,12 @@ def _opened(
     settings.warnings.extend(contents.remarks)
     settings.names = contents.names
     found = arrange(chosen, contents.tensors, settings)
-    config, change = found.config, None
+    config, parts = found.config, found.parts
     if image_size is None and found.layout.any_size:
         image_size = settings.prepared_size
     if image_size is not None and image_size != config.image_size:
-        config, change = _at_size(config, image_size, found.layout.resize)
+        config = replace(config, image_size=_size(config, image_size))
+        parts = at_size(config, parts, found.layout, image_size)
         if not found.layout.own_resize:
             settings.warnings.append(f"{found.layout.name} has no way of its own to resize positions: done as "
                                      "transformers does")  # fmt: skip
@@ -161,7 +163,7 @@ def _opened(
     if preprocess_from == default_of(family) and found.layout.preprocess_doubt and not config.distillation_token:
         settings.warnings.append(f"nothing says how pictures are prepared: {found.layout.preprocess_doubt}")
     named, labels_from = _labels(settings, config.classes, labels)
-    tensors = Weights(found.parts, change)
+    tensors = Weights(parts)
     if whole:
         tensors.keep()
         if bad := [name for name, tensor in tensors.small().items() if not _finite(tensor)]:
@@ -183,7 +185,7 @@ def _opened(
         warnings=tuple(dict.fromkeys(settings.warnings)),
         sources={"labels": labels_from, "preprocess": preprocess_from, **found.sources},
         dropped=found.dropped,
-        resized_from=found.config.image_size if change else None,
+        resized_from=found.config.image_size if config is not found.config else None,
         opened=contents.sources,
     )
 
@@ -256,16 +258,14 @@ def _weights_of(path: Path) -> Path:
     raise CheckpointError(f"{path}: holds no weights (no {', '.join(('model.safetensors', *files.READERS))}).")
 
 
-def _at_size(config: Config, image_size: int, how: Resize) -> tuple[Config, Callable[[Array], Array]]:
-    if config.relative_positions:
-        raise UsageError("--image-size: relative positions are of one size, and are not resized here.")
+def _size(config: Config, image_size: int) -> int:
+    """A side in pixels that patches fill. Raises UsageError for another."""
     most, patch = 4096, config.patch_size
     if not patch <= image_size <= most or image_size % patch:
         nearest = min(max(image_size // patch, 1), most // patch) * patch
         raise UsageError(f"--image-size {image_size} is not a multiple of the patch size {patch} up to {most}: "
                          f"try {nearest}.")  # fmt: skip
-    prefix = config.prefix * config.prefix_positions
-    return replace(config, image_size=image_size), partial(resized, prefix=prefix, grid=image_size // patch, how=how)
+    return image_size
 
 
 def _labels(settings: Settings, classes: int, given: Labels | None) -> tuple[Labels, str]:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from einops import EinopsError, parse_shape, rearrange
+from einops import EinopsError, parse_shape
 
 from vitcli import escaping
-from vitcli.checkpoints.architectures import ADDS, ELSEWHERE, telltale
+from vitcli.checkpoints.architectures import ADDS, ELSEWHERE, QKV_BIAS, present, telltale
 from vitcli.checkpoints.files import FLOATS, Stored
 from vitcli.checkpoints.layouts import LAYOUTS, Layout
-from vitcli.checkpoints.rules import Rule
+from vitcli.checkpoints.parts import Computed, FromMLP, Part, moved_axes, nothing
 from vitcli.checkpoints.settings import Settings
-from vitcli.checkpoints.source import Array, Place
 from vitcli.config import SIZES, Config, Pooling
 from vitcli.errors import CheckpointError, LayoutError, UsageError
 from vitcli.escaping import listed, short
@@ -47,59 +45,6 @@ HEAD = re.compile(
     r"|last_linear|last_layer|logits|(fc|linear|dense)\d*(_out|_head)?)"
     r"(\.(\d+|head|layers|classifier|pre_logits|out|out_proj|(fc|linear|dense)\d*))*"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A canonical tensor: all of a stored one, or what lies at `index` of its first axis after axes have moved."""
-
-    source: str
-    stored: Stored
-    rule: Rule
-    index: int | None
-    shape: tuple[int, ...]
-    lengths: Mapping[str, int]
-
-    @property
-    def place(self) -> Place | None:
-        """Where the numbers lie in the file as they are needed, None where they have to be converted or moved."""
-        if self.stored.place is None or self.rule.moves:
-            return None
-        return self.stored.place.part(self.index or 0, self.shape)
-
-    def read(self, moved: MutableMapping[str, Array]) -> Array:
-        """The numbers, in memory that nobody else has or only the parts of the same stored tensor.
-
-        `moved` remembers what was read, so that the parts of one stored tensor share it.
-        """
-        if self.place is not None:
-            return self.place.read()
-        if self.source not in moved:
-            moved[self.source] = moved_axes(self.stored.read(), self.rule, self.lengths)
-        whole = moved[self.source]
-        return (whole if self.index is None else whole[self.index]).reshape(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Computed(Part):
-    """One that is computed from others."""
-
-    inputs: tuple[Part, ...]
-    compute: Callable[..., Array]
-
-    @property
-    def place(self) -> None:
-        """The file does not hold it."""
-
-    def read(self, moved: MutableMapping[str, Array]) -> Array:
-        """What `compute` makes of what `inputs` hold."""
-        return self.compute(*(part.read(moved) for part in self.inputs))
-
-    @classmethod
-    def of(cls, compute: Callable[..., Array], *inputs: Part) -> Computed:
-        """From parts of which the first lends its name and its rule; the shape is rehearsed."""
-        first, shape = inputs[0], compute(*(nothing(part.shape) for part in inputs)).shape
-        return cls(first.source, first.stored, first.rule, None, shape, first.lengths, inputs, compute)
 
 
 class Arranged(NamedTuple):
@@ -185,6 +130,7 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         first, positions = parts["class_token"], parts["positions"]
         parts["class_token"] = Computed.of(lambda token, rows: token + rows[0], first, positions)
         parts["positions"] = Computed.of(lambda rows: rows[1:], positions)
+    of_each_block(path, layout, parts, named, settings, patch)
     placed = settings.architecture.rotary or "blocks.0.attention.relative_positions" in parts
     essential = [PATCHES, "blocks.0.attention.query.weight", "blocks.0.mlp.fc1.weight", "head.weight"]
     essential[1:1] = [] if placed else ["positions"]
@@ -212,6 +158,39 @@ def arrange(path: Path, stored: Mapping[str, Stored], settings: Settings) -> Arr
         stored_as[parts[ours].stored.dtype] += math.prod(shape)
     ordered = {ours: parts[ours] for ours in expected}
     return Arranged(layout, config, ordered, stored_as.most_common(1)[0][0], sources, tuple(dropped))
+
+
+def of_each_block(
+    path: Path,
+    layout: Layout,
+    parts: dict[str, Part],
+    named: Mapping[str, Stored],
+    settings: Settings,
+    patch: int,
+) -> None:
+    """Give every block its own table of relative positions, in place: where all share one, or a network gives it.
+
+    Raises LayoutError for parts of such a network that are missing or misshapen, or a table beside another.
+    """
+    blocks = sorted({int(ours.split(".")[1]) for ours in parts if ours.startswith("blocks.")})
+    for stem in ("", *(f"blocks.{i}.attention." for i in blocks)):
+        names = [f"{stem}relative_mlp.fc{layer}.{end}" for layer in (1, 2) for end in ("weight", "bias")]
+        found = {name: parts.pop(name) for name in names if name in parts}
+        if not found:
+            continue
+        missing = [theirs(layout, name, named) for name in names if name not in found]
+        refuse(path, layout, settings, {"missing": missing})
+        inputs = list(found.values())
+        hidden, heads = inputs[1].shape[:1], inputs[3].shape[:1]
+        fits = [part.shape for part in inputs] == [(*hidden, 2), hidden, heads + hidden, heads]
+        wrong = [] if fits and heads else [f"{part.source} {list(part.stored.shape)}" for part in inputs]
+        refuse(path, layout, settings, {"misshapen": wrong})
+        table = FromMLP.at(any_grid(path, settings, patch), "class_token" in parts, *inputs)
+        parts[f"{stem}relative_positions"] = table
+    if (shared := parts.pop("relative_positions", None)) is not None:
+        tables = [f"blocks.{i}.attention.relative_positions" for i in blocks]
+        refuse(path, layout, settings, {"left over": [shared.source] * any(table in parts for table in tables)})
+        parts.update(dict.fromkeys(tables, shared))
 
 
 def as_named(
@@ -323,6 +302,9 @@ def unnamed(path: Path, named: Mapping[str, Stored], settings: Settings) -> None
     if "norm_pre.weight" in named:
         settings.warnings.append("nothing names the architecture: took CLIP's epsilon and exact GELU, but OpenAI's "
                                  "weights have QuickGELU")  # fmt: skip
+    if "attn_pool.latent" in named and {"cls_token", "reg_token"} & named.keys():
+        settings.warnings.append("nothing names the architecture: took pooling by attention over the patches alone, "
+                                 "but some networks include the tokens before them")  # fmt: skip
     if "gamma_1" in ends and not beit:
         settings.warnings.append("nothing names the architecture: took it for DeiT-3, but timm's networks with "
                                  "computed rotary positions (vit_*_rope_ape_*) have the same tensors")  # fmt: skip
@@ -397,20 +379,37 @@ def config_of(
         if not layout.any_size:
             settings.warnings.append("the head reads twice the width: took the class token and the mean of the "
                                      "patches, as DINOv2's head does")  # fmt: skip
+    elif "attention_pool.probe" in parts:
+        pooling = "attention_all" if settings.pools_every_token else "attention"
+        sources["pooling"] = "the tensors"
+        if (told := settings.pooling) is not None and told[0] != "attention":
+            raise CheckpointError(f"{path}: {told[1]} asks for another pooling than that by attention, which is "
+                                  "among the tensors.")  # fmt: skip
     elif (told := settings.pooling) is not None:
         said, sources["pooling"] = told
+        if said == "attention":
+            raise CheckpointError(f"{path}: config.json asks for pooling by attention, and there is none among the "
+                                  "tensors.")  # fmt: skip
         mean = "mean_all" if settings.pools_every_token else layout.mean if class_token else "mean"
         pooling = mean if said == "mean" else said
     elif layout.either_pooling and class_token:
         settings.warnings.append("nothing says how tokens are pooled: took the class token (--pooling mean if not)")
+    tables = [part for ours, part in parts.items() if ours.endswith(".relative_positions")]
+    if tables:
+        computed = isinstance(tables[0], FromMLP)
+        sources["relative_positions"] = "a small network among the tensors" if computed else "the tensors"
+    if "positions" not in parts and (not tables or isinstance(tables[0], FromMLP)):
+        sources["image_size"] = "config.json"
     rotary = known.rotary
     if rotary or known.post_norm:
         sources["rotary" if rotary else "post_norm"] = f"the architecture {short(settings.named()[0])}"
-    adds = [ours for argument, ours in ADDS.items() if settings.argument(argument) is True]
+    added = [pattern for argument, pattern in ADDS.items() if settings.argument(argument) is True]
+    without = [QKV_BIAS] if settings.argument("qkv_bias") is False else []
     if (
         (known.layout and known.layout != layout.name)
         or known.lacks in parts
-        or any(ours not in parts for ours in adds)
+        or (settings.named()[1] is not None and layout.name == "timm" and known.contradicted(named, added, without))
+        or any(not present(pattern, named) for pattern in added)
         or ("rotary.frequencies" in parts) != bool(rotary and rotary.learned)
     ):
         raise CheckpointError(f"{path}: config.json names the architecture {short(settings.named()[0])}, and these "
@@ -480,10 +479,15 @@ def grid_of(path: Path, parts: Mapping[str, Part], settings: Settings, prefix: i
             return (math.isqrt(rows) + 1) // 2, True
         raise LayoutError(f"{path}: {table.source} has {table.shape[0]} rows, which is not what square pictures "
                           "have.")  # fmt: skip
-    if (size := settings.picture_size) is None or size % patch:
+    return any_grid(path, settings, patch), True
+
+
+def any_grid(path: Path, settings: Settings, patch: int) -> int:
+    """Patches a side of a picture where tensors fit any size. Raises CheckpointError where no file tells it."""
+    if (size := settings.picture_size) is None or size % patch or size > MAX_SIDE:
         raise CheckpointError(f"{path}: nothing says how large pictures are, and these tensors fit any size. Put the "
                               "config.json of its repository beside it.")  # fmt: skip
-    return size // patch, True
+    return size // patch
 
 
 def heads_of(
@@ -525,19 +529,6 @@ def heads_of(
                                  "(--heads says otherwise)")  # fmt: skip
         return inner // 64, "heads of the usual width 64"
     raise LayoutError(f"{path}: nothing says how many attention heads share the width {inner}. Give --heads.")
-
-
-def moved_axes(array: Array, rule: Rule, lengths: Mapping[str, int]) -> Array:
-    """Apply a rule's pattern. Raises EinopsError when the shape does not fit."""
-    if not rule.axes:
-        return array
-    inside = "".join(re.findall(r"\(([^)]*)\)", rule.left)).split()
-    return rearrange(array, rule.axes, **{axis: lengths[axis] for axis in inside if axis in lengths})
-
-
-def nothing(shape: tuple[int, ...]) -> Array:
-    """An array of any shape that takes no memory, to rehearse on."""
-    return np.broadcast_to(np.float32(0), shape)
 
 
 def refuse(path: Path, layout: Layout, settings: Settings, problems: Mapping[str, list[str]]) -> None:

@@ -101,7 +101,8 @@ def _write_all(files: dict[Path, Callable[[Path], object]]) -> None:
 def unexpressed(config: Config) -> list[str]:
     """What a network has that transformers' ViT and DeiT have not; empty when it can be converted."""
     found = {
-        "pooling by the mean": config.pooling != "cls",
+        "pooling by attention": config.pools_by_attention,
+        "pooling by the mean": config.pooling != "cls" and not config.pools_by_attention,
         "no class token": not config.class_token,
         "norms around the patch embedding": config.patch_norms,
         "no positions of its own": not config.positions,

@@ -2,7 +2,7 @@
 
 To add a layout, add a `Layout` to LAYOUTS: nothing else knows how many there are. Names are written as `rules.py` says.
 Axis letters: d width, n tokens, c channels, p q rows and columns of a patch, h heads, e width of a head, i o fan-in and
-fan-out, s one of query, key, value, k all numbers of a patch, l block.
+fan-out, s one of query, key, value, t of two, k all numbers of a patch, l block.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vitcli.checkpoints.positions import Resize
 from vitcli.checkpoints.rules import Rule, filled, rules
 from vitcli.config import Gelu, Pooling
 
-TORCH_BICUBIC = Resize("bicubic")
+TORCH_BICUBIC, TORCH_BILINEAR = Resize("bicubic"), Resize("bilinear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Layout:
     preprocess_distilled: str = ""  # the same for DeiT's models with a distillation token
     preprocess_doubt: str = ""  # when that default may be wrong, what to say
     resize: Resize = TORCH_BICUBIC
+    resize_relative: Resize = TORCH_BILINEAR
     own_resize: bool = True  # False: the family has no way of its own
     any_size: bool = False  # positions are resized to whatever size the processor gives, without being asked
 
@@ -61,7 +62,7 @@ class Layout:
 
 TOKEN, TOKENS = "... d -> (... d)", "... n d -> (... n) d"  # with or without leading axes of 1
 CONVOLUTION, FUSED = "d c p q -> d (c p q)", "(s d) ... -> s d ..."
-GATED = "(t d) ... -> t d ..."
+TWO = "(t d) ... -> t d ..."  # a gate and what it multiplies, keys and values
 
 
 TRANSFORMERS = rules(
@@ -77,11 +78,12 @@ TRANSFORMERS = rules(
     ("{encoder.layer|layers}.{L}.attention.{attention.value|v_proj}.{p}", "blocks.{L}.attention.value.{p}"),
     ("{encoder.layer|layers}.{L}.attention.{attention.relative_position_bias|relative_position_bias}"
      ".relative_position_bias_table",                                 "blocks.{L}.attention.relative_positions"),
+    ("encoder.relative_position_bias.relative_position_bias_table", "relative_positions"),  # of all blocks
     ("{encoder.layer|layers}.{L}.attention.{output.dense|o_proj}.{p}",    "blocks.{L}.attention.out.{p}"),
     ("{encoder.layer|layers}.{L}.{layer_scale1.lambda1|lambda_1}",    "blocks.{L}.scale1"),
     ("{encoder.layer|layers}.{L}.{layernorm_after|norm2}.{p}",        "blocks.{L}.norm2.{p}"),
     ("{encoder.layer|layers}.{L}.{intermediate.dense|mlp.fc1}.{p}",   "blocks.{L}.mlp.fc1.{p}"),
-    ("{encoder.layer|layers}.{L}.mlp.weights_in.{p}",                 "blocks.{L}.mlp.{gate|fc1}.{p}", GATED),
+    ("{encoder.layer|layers}.{L}.mlp.weights_in.{p}",                 "blocks.{L}.mlp.{gate|fc1}.{p}", TWO),
     ("{encoder.layer|layers}.{L}.{output.dense|mlp.fc2|mlp.weights_out}.{p}", "blocks.{L}.mlp.fc2.{p}"),
     ("{encoder.layer|layers}.{L}.{layer_scale2.lambda1|lambda_2}",    "blocks.{L}.scale2"),
     ("{layernorm|pooler.layernorm}.{p}",                              "norm.{p}"),
@@ -106,18 +108,30 @@ TIMM = rules(
     ("blocks.{L}.attn.v_proj.{p}",       "blocks.{L}.attention.value.{p}"),
     ("blocks.{L}.attn.q_bias",           "blocks.{L}.attention.query.bias"),
     ("blocks.{L}.attn.v_bias",           "blocks.{L}.attention.value.bias"),
-    ("blocks.{L}.attn.relative_position_bias_table", "blocks.{L}.attention.relative_positions"),
+    ("blocks.{L}.attn.{rel_pos.|}relative_position_bias_table", "blocks.{L}.attention.relative_positions"),
+    ("blocks.{L}.attn.rel_pos.mlp.fc1.{p}", "blocks.{L}.attention.relative_mlp.fc1.{p}"),
+    ("blocks.{L}.attn.rel_pos.mlp.fc2.{p}", "blocks.{L}.attention.relative_mlp.fc2.{p}"),
+    ("{shared_rel_pos|rel_pos_bias}.relative_position_bias_table", "relative_positions"),  # of all blocks
+    ("shared_rel_pos.mlp.fc1.{p}",       "relative_mlp.fc1.{p}"),
+    ("shared_rel_pos.mlp.fc2.{p}",       "relative_mlp.fc2.{p}"),
     ("blocks.{L}.attn.norm.{p}",         "blocks.{L}.attention.norm.{p}"),
     ("blocks.{L}.attn.proj.{p}",         "blocks.{L}.attention.out.{p}"),
     ("blocks.{L}.{ls1.gamma|gamma_1}",   "blocks.{L}.scale1"),  # gamma_1: as DeiT-3 was first published
     ("blocks.{L}.norm2.{p}",             "blocks.{L}.norm2.{p}"),
     ("blocks.{L}.mlp.{fc1|fc1_x}.{p}",   "blocks.{L}.mlp.fc1.{p}"),
     ("blocks.{L}.mlp.fc1_g.{p}",         "blocks.{L}.mlp.gate.{p}"),
-    ("blocks.{L}.mlp.fc1_gx.{p}",        "blocks.{L}.mlp.{gate|fc1}.{p}", GATED),  # so called by `arrange.ungated`
+    ("blocks.{L}.mlp.fc1_gx.{p}",        "blocks.{L}.mlp.{gate|fc1}.{p}", TWO),  # so called by `arrange.ungated`
     ("blocks.{L}.mlp.norm.{p}",          "blocks.{L}.mlp.norm.{p}"),
     ("blocks.{L}.mlp.fc2.{p}",           "blocks.{L}.mlp.fc2.{p}"),
     ("blocks.{L}.{ls2.gamma|gamma_2}",   "blocks.{L}.scale2"),
     ("{norm|fc_norm}.{p}",               "norm.{p}"),
+    ("attn_pool.latent",                 "attention_pool.probe", TOKEN),
+    ("attn_pool.q.{p}",                  "attention_pool.attention.query.{p}"),
+    ("attn_pool.kv.{p}",                 "attention_pool.attention.{key|value}.{p}", TWO),
+    ("attn_pool.proj.{p}",               "attention_pool.attention.out.{p}"),
+    ("attn_pool.norm.{p}",               "attention_pool.norm.{p}"),
+    ("attn_pool.mlp.fc1.{p}",            "attention_pool.mlp.fc1.{p}"),
+    ("attn_pool.mlp.fc2.{p}",            "attention_pool.mlp.fc2.{p}"),
     ("head.{p}",                         "head.{p}"),
     ("head_dist.{p}",                    "distillation_head.{p}"),
 )  # fmt: skip
@@ -373,6 +387,7 @@ LAYOUTS: tuple[Layout, ...] = (
         # the same names hold Google's weights, trained on pixels from -1 to 1, and Facebook's, on ImageNet's mean
         preprocess_doubt="took timm's way, mean and std .5 (--preprocess deit for DeiT's weights)",
         resize=Resize("bicubic", antialias=True),
+        resize_relative=Resize("geometric"),
     ),
     Layout(
         "torchvision",

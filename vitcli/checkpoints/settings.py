@@ -14,7 +14,16 @@ from typing import Any, Literal, TypeVar
 
 from vitcli import escaping
 from vitcli.checkpoints import processors
-from vitcli.checkpoints.architectures import ARGUMENTS, CLASSES, TIMM, TRANSFORMERS, Architecture, known
+from vitcli.checkpoints.architectures import (
+    ADDS,
+    ARGUMENTS,
+    CLASSES,
+    HARMLESS,
+    TIMM,
+    TRANSFORMERS,
+    Architecture,
+    known,
+)
 from vitcli.config import Gelu
 from vitcli.errors import CheckpointError
 from vitcli.escaping import short
@@ -160,6 +169,10 @@ class Settings:
                     "built here. Classify with the library it comes from."
                 )
         doubted = ""
+        arguments = self.config.get("model_args")
+        for argument in arguments if isinstance(arguments, dict) else ():
+            if argument not in (*HARMLESS, *ARGUMENTS, *ADDS):
+                doubted = f"the argument {short(argument)}, which is not known here"
         if name and row is None:
             doubted = f"the architecture {short(name)}, which is not known here"
         classes = self.config.get("architectures")
@@ -177,8 +190,9 @@ class Settings:
 
     @property
     def pools_every_token(self) -> bool:
-        """Whether timm's mean includes the tokens before the patches."""
-        return self.argument("pool_include_prefix") is True
+        """Whether timm's pooling includes the tokens before the patches."""
+        said = self.argument("pool_include_prefix")
+        return said if isinstance(said, bool) else self.architecture.pools_prefix
 
     @property
     def knows_its_class(self) -> bool:
@@ -239,8 +253,8 @@ class Settings:
     @property
     def picture_size(self) -> int | None:
         """The side of the pictures that the network takes, in pixels."""
-        said = self.timm.get("input_size")
-        size = said[-1] if isinstance(said, list) and said else self.config.get("image_size")
+        said = self.argument("img_size") or self.timm.get("input_size") or self.config.get("image_size")
+        size = said[-1] if isinstance(said, list) and said else said
         return size if type(size) is int and 1 <= size <= processors.LARGEST_SIDE else None
 
     @property
@@ -272,17 +286,19 @@ class Settings:
         return self._or_known(None if name is None else GELUS[name], self.architecture.gelu)
 
     @property
-    def pooling(self) -> tuple[Literal["cls", "mean"], str] | None:
+    def pooling(self) -> tuple[Literal["cls", "mean", "attention"], str] | None:
         """How tokens are pooled, and where that comes from. Raises CheckpointError for a way that is not built here."""
         if self.given_pooling is not None:
             return self.given_pooling, "--pooling"
         # an empty string is what timm writes for a model that does not pool
         name = self.first(*NAMES["pooling"], sound=lambda v: isinstance(v, str), expected="name")
         name, source = self._or_known(name, self.architecture.pooling) or ("", "")
+        if name == "map":  # which has tensors of its own, so that nobody need choose it
+            return "attention", source
         if name and name not in POOLINGS:
             raise CheckpointError(
-                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token and the mean "
-                "are built here."
+                f"{self.folder / 'config.json'} asks for {name[:40]!r} pooling, but only the class token, the mean and "
+                "attention are built here."
             )
         return (POOLINGS[name], source) if name else None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from vitcli.checkpoints.arrange import Part
+from vitcli.checkpoints.parts import Part
 from vitcli.checkpoints.source import Array, Place
 from vitcli.memory import available
 
@@ -17,32 +17,26 @@ SMALL = 2**16  # elements: tensors below this are kept, and checked for NaN on e
 
 
 class Weights(Mapping[str, Array]):
-    """Canonical name -> float32 array; `positions` pass through `change` if given.
+    """Canonical name -> float32 array.
 
     A tensor that lies in its file as it is needed is read anew whenever it is asked for, into memory of its own. The
     rest, once `keep` was called, is read once.
     """
 
-    def __init__(
-        self,
-        parts: Mapping[str, Part],
-        change: Callable[[Array], Array] | None = None,
-        kept: Mapping[str, Array] | None = None,
-    ) -> None:
-        self._parts, self._change = parts, change
+    def __init__(self, parts: Mapping[str, Part], kept: Mapping[str, Array] | None = None) -> None:
+        self._parts = parts
         self._kept = dict(kept or {})
 
     @classmethod
     def in_memory(cls, tensors: Mapping[str, Array]) -> Weights:
         """Tensors that come from no file."""
-        return cls({}, None, tensors)
-
-    def _read(self, name: str, moved: dict[str, Array]) -> Array:
-        array = self._parts[name].read(moved)
-        return self._change(array) if self._change and name == "positions" else array
+        return cls({}, tensors)
 
     def __getitem__(self, name: str) -> Array:
-        return self._kept[name] if name in self._kept else self._read(name, {})
+        return self._kept[name] if name in self._kept else self._parts[name].read({})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts or name in self._kept  # Mapping's own would read it
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts or self._kept)
@@ -50,13 +44,9 @@ class Weights(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._parts or self._kept)
 
-    def _ready(self, name: str) -> Place | None:
-        """Where a tensor lies just as it is needed, if it does."""
-        return None if self._change and name == "positions" else self._parts[name].place
-
     def _streams(self, name: str) -> bool:
-        shape = self._parts[name].shape
-        return len(shape) > 1 and math.prod(shape) >= SMALL and self._ready(name) is not None
+        part = self._parts[name]
+        return len(part.shape) > 1 and math.prod(part.shape) >= SMALL and part.place is not None
 
     def keep(self) -> None:
         """Read what is small or has to be converted, each stored tensor once, and keep it. Raises MemoryError."""
@@ -65,14 +55,14 @@ class Weights(Mapping[str, Array]):
             raise MemoryError
         moved: dict[str, Array] = {}
         # one piece of memory for all that lies ready: the system gives it in large pages, in a few steps
-        ready = {name: place for name in names if (place := self._ready(name))}
+        ready = {name: place for name in names if (place := self._parts[name].place)}
         room = np.empty(sum(math.prod(place.shape) for place in ready.values()), np.float32)
         for name in names:
             if name in ready:
                 self._kept[name] = ready[name].read(room)
                 room = room[self._kept[name].size :]
             else:
-                self._kept[name] = self._read(name, moved)
+                self._kept[name] = self._parts[name].read(moved)
 
     def release(self) -> None:
         """Keep nothing: weights would otherwise count twice once a network has packed them or has them on a card."""
@@ -82,7 +72,7 @@ class Weights(Mapping[str, Array]):
         """Those of these names, sharing what is kept."""
         names = list(names)
         parts = {name: self._parts[name] for name in names if name in self._parts}
-        return Weights(parts, self._change, {name: self._kept[name] for name in names if name in self._kept})
+        return Weights(parts, {name: self._kept[name] for name in names if name in self._kept})
 
     def small(self) -> dict[str, Array]:
         """Those that are kept and small."""
@@ -99,7 +89,7 @@ class Streamed(Mapping[str, Any]):
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
-        places = {name: weights._ready(name) for name in weights if name not in weights._kept}
+        places = {name: weights._parts[name].place for name in weights if name not in weights._kept}
         self._places = {name: place for name, place in places.items() if place and name.endswith(".weight")}
         if 4 * max((math.prod(place.shape) for place in self._places.values()), default=0) > available():
             raise MemoryError

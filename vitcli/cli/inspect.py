@@ -161,6 +161,8 @@ def details(checkpoint: Checkpoint) -> str:
         "mean": "mean of the patches",
         "mean_all": "mean of all tokens",
         "cls_mean": "class token and mean of the patches",
+        "attention": "attention over the patches",
+        "attention_all": "attention over all tokens",
     }[config.pooling]
     parts = [
         f"{config.heads} heads of {config.head_width} ({sources['heads']})",
@@ -170,6 +172,10 @@ def details(checkpoint: Checkpoint) -> str:
     ]
     if config.rotary:
         parts.append(f"{'learned ' * config.rotary.learned}rotary positions ({sources['rotary']})")
+    if config.relative_positions:
+        parts.append(f"relative positions ({sources['relative_positions']})")
+    if "image_size" in sources:
+        parts.append(f"pictures of {config.image_size} pixels ({sources['image_size']})")
     if config.post_norm:
         parts.append(f"norms after the branches ({sources['post_norm']})")
     variants = {
@@ -179,7 +185,6 @@ def details(checkpoint: Checkpoint) -> str:
         "positions for patches only": not config.prefix_positions,
         "norms around the patch embedding": config.patch_norms,
         "no learned positions": not config.positions,
-        "relative positions": config.relative_positions,
         "norm before the blocks": config.norm_pre,
         "no patch bias": not config.patch_bias,
         "no qkv bias": not config.qkv_bias,

@@ -41,7 +41,7 @@ class FusedAttention(Attention):
         self.register_buffer("index", attention.index)
         self.norm, self.out = attention.norm, attention.out
 
-    def project(self, x: Tensor, queries: int | None) -> Sequence[Tensor]:
+    def project(self, x: Tensor, asking: Tensor) -> Sequence[Tensor]:
         return F.linear(x, self.weight, self.bias).chunk(3, dim=-1)
 
 

@@ -3,7 +3,8 @@
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
 Axis letters: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch, k classes. What a plain
-ViT has not (a norm more, relative or rotary positions, a gate) is an Identity or None unless `Config` asks for it.
+ViT has not (a norm more, relative or rotary positions, a gate) is an Identity or None unless `Config` asks for it; what
+it is then, `variants.py` has.
 `vit(pixels, record)` also keeps each block's attention maps and tokens in a `Record`, for whoever explains or searches.
 Inference only: there is no dropout. Parameter names and shapes are those of `Config.tensors()`.
 """
@@ -21,7 +22,8 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from vitcli.config import SIZES, Config
-from vitcli.network.places import frequencies, places, relative_index
+from vitcli.network.places import relative_index
+from vitcli.network.variants import AttentionPool, QuickGELU, Rotation, rotate
 
 __all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "Record", "ViT"]
 
@@ -65,7 +67,10 @@ class PatchEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
+    """Multi-head attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n.
+
+    Or the r that are `asking` [b r d], which are none of them.
+    """
 
     relative_positions: nn.Parameter | None  # BEiT: a row for each difference of places, a column for each head
     index: Tensor  # n n: which row
@@ -86,9 +91,15 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, config.width, device=device) if config.attention_out else nn.Identity()
 
     def forward(
-        self, x: Tensor, queries: int | None = None, record: Record | None = None, rotation: Tensor | None = None
+        self,
+        x: Tensor,
+        queries: int | None = None,
+        record: Record | None = None,
+        rotation: Tensor | None = None,
+        asking: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in self.project(x, queries))
+        projected = self.project(x, x[:, :queries] if asking is None else asking)
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in projected)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         bias = None
@@ -98,9 +109,9 @@ class Attention(nn.Module):
         x = self.out(self.norm(rearrange(x, "b h n d -> b n (h d)")))
         return x
 
-    def project(self, x: Tensor, queries: int | None) -> Sequence[Tensor]:
-        """[b n d] -> queries [b r (h d)], keys and values [b n (h d)]."""
-        return self.query(x[:, :queries]), self.key(x), self.value(x)
+    def project(self, x: Tensor, asking: Tensor) -> Sequence[Tensor]:
+        """[b n d] and [b r d] -> queries [b r (h d)], keys and values [b n (h d)]."""
+        return self.query(asking), self.key(x), self.value(x)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, record: Record | None = None) -> Tensor:
@@ -135,13 +146,6 @@ class MLP(nn.Module):
         x = self.gelu(self.fc1(x)) if self.gate is None else F.silu(self.gate(x)) * self.fc1(x)
         x = self.fc2(self.norm(x))
         return x
-
-
-class QuickGELU(nn.Module):
-    """What OpenAI's CLIP has in the place of GELU: https://github.com/openai/CLIP/blob/main/clip/model.py."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
 
 
 class Block(nn.Module):
@@ -180,38 +184,11 @@ def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-class Rotation(nn.Module):
-    """Rotary positions (see `config.Rotary`): the cosines and sines [2 h n f] by which each block turns, from `places`.
-
-    Always in float32: an angle of many radians needs every digit.
-    """
-
-    frequencies: Tensor  # l 2 h f, or 1 2 1 f: one for all blocks and heads
-    places: Tensor  # 2 n
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.depth = config.depth
-        turning = torch.from_numpy(frequencies(config))
-        if config.rotary and config.rotary.learned:
-            self.frequencies = nn.Parameter(repeat(turning, "1 xy 1 f -> l xy h f", l=config.depth, h=config.heads))
-        else:
-            self.register_buffer("frequencies", turning, persistent=False)
-        self.register_buffer("places", torch.from_numpy(places(config)), persistent=False)
-
-    def forward(self) -> Sequence[Tensor]:
-        turning = rearrange(self.frequencies, "l xy h f -> xy l h 1 f")
-        angles = turning * rearrange(self.places, "xy n -> xy 1 1 n 1")
-        x = angles.sum(dim=0)  # l h n f
-        return torch.stack([x.cos(), x.sin()], dim=1).expand(self.depth, -1, -1, -1, -1).unbind()
-
-
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair of neighbouring numbers: [b h n (f two)] by the cosines and sines [2 h n f] of its angles."""
-    cos, sin = rotation[:, :, : x.shape[2]]
-    u, v = rearrange(x, "b h n (f two) -> two b h n f", two=2)
-    turned: Tensor = rearrange([u * cos - v * sin, u * sin + v * cos], "two b h n f -> b h n (f two)")
-    return turned.to(x.dtype)
+def attention_pool(config: Config, device: str | None = None) -> AttentionPool:
+    """Pooling by attention, which is plain whatever the blocks have besides."""
+    plain = config.plain()
+    parts = Attention(plain, device), layer_norm(config.width, config, device), MLP(plain, device)
+    return AttentionPool(torch.zeros(config.width, device=device), *parts)
 
 
 class ViT(nn.Module):
@@ -243,6 +220,7 @@ class ViT(nn.Module):
         self.norm_pre = layer_norm(d, config, device, config.norm_pre)
         self.blocks = nn.ModuleList(Block(config, device) for _ in range(config.depth))
         self.norm = layer_norm(d, config, device, config.final_norm)
+        self.attention_pool = attention_pool(config, device) if config.pools_by_attention else None
         self.head = nn.Linear(config.features, config.classes, device=device) if config.classes else nn.Identity()
         if config.distillation_token:
             self.distillation_head = nn.Linear(d, config.classes, device=device) if config.classes else nn.Identity()
@@ -304,7 +282,7 @@ class ViT(nn.Module):
         return x if self.config.pooled_norm else self.norm(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """One vector a picture: the class token, a mean, or both."""
+        """One vector a picture: the class token, a mean, both, or what a learned query is told."""
         match self.config.pooling:
             case "cls":
                 x = x[:, 0] if not self.config.distillation_token else x[:, :2]
@@ -314,6 +292,9 @@ class ViT(nn.Module):
                 x = x.mean(dim=1)
             case "cls_mean":
                 x = torch.cat([x[:, 0], x[:, self.config.prefix :].mean(dim=1)], dim=1)
+            case "attention" | "attention_all":
+                asked = x if self.config.pooling == "attention_all" else x[:, self.config.prefix :]
+                x = self.attention_pool(asked) if self.attention_pool else x
         return self.norm(x) if self.config.pooled_norm else x
 
     def classify(self, x: Tensor) -> Tensor:

@@ -109,10 +109,20 @@ class NumpyViT:
         branch += x
         return branch
 
-    def attention(self, x: Array, name: str, queries: int | None = None, rotation: Array | None = None) -> Array:
-        """Multi-head self-attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n."""
+    def attention(
+        self,
+        x: Array,
+        name: str,
+        queries: int | None = None,
+        rotation: Array | None = None,
+        asking: Array | None = None,
+    ) -> Array:
+        """Multi-head attention: [b n d] -> [b r d], the first `queries` tokens (all by default) asking all n.
+
+        Or the r that are `asking` [b r d], which are none of them.
+        """
         heads = self.config.heads
-        asked = self.linear(x[:, :queries], f"{name}.query")  # b r (h d)
+        asked = self.linear(x[:, :queries] if asking is None else asking, f"{name}.query")  # b r (h d)
         keys, values = self.linear(x, f"{name}.key"), self.linear(x, f"{name}.value")
         asked *= np.float32(self.config.head_width**-0.5)
         q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=heads) for t in (asked, keys, values))
@@ -120,7 +130,7 @@ class NumpyViT:
             rotate(q, rotation)
             rotate(k, rotation)
         bias = None
-        if self.config.relative_positions:
+        if f"{name}.relative_positions" in self.tensors:
             bias = self.tensors[f"{name}.relative_positions"][self.index[:queries]]  # r n h
             bias = rearrange(bias, "r n h -> h r n")
 
@@ -133,7 +143,7 @@ class NumpyViT:
                 np.matmul(scores, v[i], out=q[i, :, rows])  # the queries have been asked: their place is free
 
         self.shared(q.shape[2], answer)
-        if self.config.attention_norm:
+        if f"{name}.norm.weight" in self.tensors:
             asked = self.layer_norm(asked, f"{name}.norm")
         return self.linear(asked, f"{name}.out") if self.config.attention_out else asked
 
@@ -156,18 +166,18 @@ class NumpyViT:
 
     def mlp(self, x: Array, name: str) -> Array:
         """Two linear layers around a GELU or with a gate, on each token alone: [b n d] -> [b n d]."""
-        if self.config.gated_mlp:
+        if f"{name}.gate.weight" in self.tensors:
             gate = self.linear(x, f"{name}.gate", silu)
             x = self.linear(x, f"{name}.fc1")
             x *= gate
         else:
             x = self.linear(x, f"{name}.fc1", GELUS[self.config.gelu])
-        if self.config.mlp_norm:
+        if f"{name}.norm.weight" in self.tensors:
             x = self.layer_norm(x, f"{name}.norm")
         return self.linear(x, f"{name}.fc2")
 
     def pooled(self, x: Array) -> Array:
-        """One vector a picture: the class token, a mean, or both."""
+        """One vector a picture: the class token, a mean, both, or what a learned query is told."""
         match self.config.pooling:
             case "cls":
                 x = x[:, 0] if not self.config.distillation_token else x[:, :2]
@@ -178,7 +188,18 @@ class NumpyViT:
             case "cls_mean":
                 mean = reduce(x[:, self.config.prefix :], "b n d -> b d", "mean")
                 x = np.concatenate([x[:, 0], mean], axis=1)
+            case "attention":
+                x = self.attention_pool(x[:, self.config.prefix :])
+            case "attention_all":
+                x = self.attention_pool(x)
         return self.layer_norm(x, "norm") if self.config.pooled_norm else x
+
+    def attention_pool(self, x: Array) -> Array:
+        """A learned query asks the tokens, and an MLP follows: [b n d] -> [b d]."""
+        probe = repeat(self.tensors["attention_pool.probe"], "d -> b 1 d", b=len(x))
+        x = self.attention(x, "attention_pool.attention", asking=probe)  # b 1 d
+        x = x + self.mlp(self.layer_norm(x, "attention_pool.norm"), "attention_pool.mlp")
+        return x[:, 0]
 
     def classify(self, x: Array) -> Array:
         """The head; DeiT's two heads are averaged, as its authors do at inference. Without a head, as in `model.py`."""
