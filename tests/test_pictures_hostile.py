@@ -110,9 +110,9 @@ def test_the_segments_of_a_jpeg_are_those_that_pillow_finds() -> None:
 @pytest.mark.parametrize("size", [100, 65_500])
 def test_exif_data_without_end_is_refused_at_once(size: int) -> None:
     segment = b"\xff\xe1" + struct.pack(">H", size + 8) + b"Exif\0\0" + bytes(size)
-    start = time.perf_counter()
+    start = time.process_time()
     assert reason(b"\xff\xd8" + segment * (30_000_000 // size) + JPEG[2:]) == "too_large"
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert load(b"\xff\xd8" + segment * 60 + JPEG[2:]).size == (96, 64)
 
 
@@ -143,10 +143,10 @@ HOLES = {
 @pytest.mark.parametrize("kind", HOLES)
 def test_a_hole_that_takes_no_room_on_the_disk_takes_no_time(kind: str, tmp_path: Path) -> None:
     start, end = HOLES[kind]
-    before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with suppress(PictureError):  # zeros may also be pixels
         load(sparse(tmp_path / "x", start, 1 << 37, end))
-    assert time.perf_counter() - clock < 10
+    assert time.process_time() - clock < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
