@@ -10,7 +10,8 @@ archives   the same with damaged archives
 kills      kill -9 at random moments, each followed by --resume: the rows of an unbroken run, in every format
 disk       the same with a disk that fills up
 faults     killed, torn or refused at every single call to the system, in every format; needs a C compiler
-damage     journals and outputs damaged in many ways: refused and left as they are, or resumed right
+checkpoints  damaged weights, indices and settings of every kind: a picture classified, or a sentence
+damage     journals, outputs and what SQLite keeps beside them, damaged: refused and left as they are, or resumed right
 memory     the peak of a run over many inputs against that over few
 overlap    a run against decoding alone and the network alone, on the pictures of VIT_TEST_IMAGES
 """
@@ -29,16 +30,20 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import damage as checkpoint_damage
 import faults as study
 from awkward import encoded, mutated, mutated_archives, noise, rows
 from conftest import save_reference
 
 VIT = Path(sys.executable).with_name("vit")
 LATE = 10.0  # seconds
+EACH = 1000  # checkpoints that one process tries
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
 
 
@@ -63,14 +68,14 @@ def corpus(home: Path, small: list[object], _: argparse.Namespace) -> None:
 
 
 def mutations(home: Path, small: list[object], given: argparse.Namespace) -> None:
-    survived(home, small, "mutations", mutated(given.mutations, given.seed))
+    survived(home, small, "mutations", mutated(given.mutations, given.seed), given.seed)
 
 
 def archives(home: Path, small: list[object], given: argparse.Namespace) -> None:
-    survived(home, small, "archives", mutated_archives(given.mutations, given.seed))
+    survived(home, small, "archives", mutated_archives(given.mutations, given.seed), given.seed)
 
 
-def survived(home: Path, small: list[object], what: str, files: Iterable[tuple[str, bytes]]) -> None:
+def survived(home: Path, small: list[object], what: str, files: Iterable[tuple[str, bytes]], seed: int) -> None:
     """One row for each input that damaged files hold, none later than LATE after the one before, in little memory."""
     from vitcli.sources import inputs
 
@@ -101,11 +106,8 @@ def survived(home: Path, small: list[object], what: str, files: Iterable[tuple[s
     assert longest < LATE, f"{longest:.1f} s without a row"
     assert peak < 1024, f"{peak} MiB"
     count = len(listed.read_text().splitlines())
-    print(
-        f"{what:<10} {count} files, {expected.total()} inputs, as many rows in {took:.0f} s, at most {longest:.1f} s",
-        end="",
-    )
-    print(f" without one, {peak} MiB at peak: {dict(reasons.most_common())}")
+    print(f"{what:<10} {count} files of seed {seed}, {expected.total()} inputs, as many rows in {took:.0f} s", end="")
+    print(f", at most {longest:.1f} s without one, {peak} MiB at peak: {dict(reasons.most_common())}")
 
 
 def broken_off(
@@ -175,12 +177,45 @@ def faults(_home: Path, _small: list[object], given: argparse.Namespace) -> None
         print(f", in {time.perf_counter() - start:.0f} s")
 
 
+def checkpoints(home: Path, _small: list[object], given: argparse.Namespace) -> None:
+    """In processes of a thousand each, as many at once as there are processors: one that hangs ends its process."""
+    seeds = range(given.seed, given.seed + -(-given.mutations // EACH))
+
+    def tried(seed: int) -> dict[str, Any]:
+        command = [sys.executable, checkpoint_damage.__file__, home / f"checkpoints-{seed}", str(EACH), str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=EACH)
+        assert done.returncode == 0, (seed, done.returncode, done.stderr[-3000:])
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(tried, seeds))
+    outcomes = sum((Counter(one["outcomes"]) for one in found), Counter[str]())
+    slowest, peak = max(one["slowest"] for one in found), max(one["peak"] for one in found) >> 20
+    assert slowest < LATE, f"{slowest:.1f} s for one"
+    assert peak < 1024, f"{peak} MiB"
+    print(
+        f"checkpoints {outcomes.total()} of seeds {seeds[0]} to {seeds[-1]} in {time.perf_counter() - start:.0f} s",
+        end="",
+    )
+    print(f", at most {slowest:.1f} s for one, {peak} MiB at peak: {dict(outcomes.most_common())}")
+
+
 def damage(_home: Path, _small: list[object], given: argparse.Namespace) -> None:
-    for ending in ENDINGS:
-        for what in ("journal", "output"):
-            if (ending, what) != (".sqlite", "journal"):  # the output holds it
-                done = study.damaged(ending, what, given.damaged, given.seed)
-                print(f"damage     {ending[1:]}, {what}: {dict(done)} of {given.damaged}")
+    """Each kind in a process of its own, as many at once as there are processors."""
+    kinds = [(ending, what) for ending in ENDINGS for what in ("journal", "output", "wal")]
+    kinds.remove((".sqlite", "journal"))  # the output holds it
+
+    def tried(kind: tuple[str, str]) -> dict[str, int]:
+        code = "import json, sys, faults; print(json.dumps(faults.damaged(*sys.argv[1:3], *map(int, sys.argv[3:]))))"
+        command = [sys.executable, "-c", code, *kind, str(given.damaged), str(given.seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(study.__file__).parent)
+        assert done.returncode == 0, (kind, given.seed, done.stderr[-3000:])
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (ending, what), done in zip(kinds, pool.map(tried, kinds), strict=True):
+            print(f"damage     {ending[1:]}, {what}: {done} of {given.damaged}, seed {given.seed}")
 
 
 def memory(home: Path, small: list[object], given: argparse.Namespace) -> None:
@@ -221,12 +256,14 @@ def overlap(home: Path, small: list[object], given: argparse.Namespace) -> None:
 
     classifier = vitcli.load(os.environ["VIT_TEST_WEIGHTS"], device="cpu", engine="torch")
     given_inputs = list(inputs([str(Path(os.environ["VIT_TEST_IMAGES"]) / "labelled")]))
-    items = [prepare(classifier, item) for item in given_inputs]
+    items = [prepare(classifier.preprocess, item) for item in given_inputs]
     pixels = np.stack([item.pixels for item in items if isinstance(item, Prepared)])
     cores = os.cpu_count() or 1
 
     def decoding() -> None:
-        list(look_ahead(lambda item: prepare(classifier, item), given_inputs, cores, 2 * BATCH_ON_CPU + cores))
+        list(
+            look_ahead(lambda item: prepare(classifier.preprocess, item), given_inputs, cores, 2 * BATCH_ON_CPU + cores)
+        )
 
     def network() -> None:
         for start in range(0, len(pixels), BATCH_ON_CPU):
@@ -248,7 +285,10 @@ def overlap(home: Path, small: list[object], given: argparse.Namespace) -> None:
     print(f"overlap    {len(items)} pictures, best of {given.rounds}: {seconds}: {ratio:.3f} times the larger")
 
 
-PARTS = {part.__name__: part for part in (corpus, mutations, archives, kills, disk, faults, damage, memory, overlap)}
+PARTS = {
+    part.__name__: part
+    for part in (corpus, mutations, archives, kills, disk, faults, checkpoints, damage, memory, overlap)
+}
 
 
 def main() -> None:
@@ -256,9 +296,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; by default all")
     parser.add_argument("--times", type=int, default=50, help="runs broken off for each format")
     parser.add_argument("--inputs", type=int, default=2000, help="inputs of each of those")
-    parser.add_argument("--mutations", type=int, default=10_000)
+    parser.add_argument("--mutations", type=int, default=10_000, help="pictures, archives and checkpoints")
     parser.add_argument("--points", type=int, help="calls that go wrong in a phase and kind; by default all")
-    parser.add_argument("--damaged", type=int, default=2500, help="journals, and outputs, for each format")
+    parser.add_argument("--damaged", type=int, default=10_000, help="journals, outputs and -wal files, for each format")
     parser.add_argument("--many", type=int, default=100_000, help="inputs of the run whose memory is compared")
     parser.add_argument("--tiny", action="store_true", help="compare memory with a tiny model, whatever the weights")
     parser.add_argument("--rounds", type=int, default=5, help="of the overlap")

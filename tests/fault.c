@@ -78,6 +78,14 @@ int ftruncate64(int file, off64_t size) {
     REAL(int, "ftruncate64", int, off64_t);
     CALL(opened(file), -1, real(file, size), real(file, size));
 }
+int fsync(int file) {
+    REAL(int, "fsync", int);
+    CALL(opened(file), -1, real(file), real(file));
+}
+int fdatasync(int file) {
+    REAL(int, "fdatasync", int);
+    CALL(opened(file), -1, real(file), real(file));
+}
 int rename(const char *old, const char *new) {
     REAL(int, "rename", const char *, const char *);
     CALL(named(old) || named(new), -1, real(old, new), real(old, new));

@@ -80,6 +80,8 @@ def classify(out: Path, count: int, good: bool, **options: Any) -> None:
 def damaged(ending: str, what: str, count: int, seed: int = 0) -> Counter[str]:
     """Damage the journal or the output of a run in `count` ways and resume it -> how many were "refused" and "right".
 
+    "wal" is what SQLite keeps beside the journal, or the database, of a run that was killed.
+
     Raises AssertionError, with the number of the way, where a row was lost, doubled or changed, or a file that was
     refused is not as it was.
     """
@@ -89,9 +91,14 @@ def damaged(ending: str, what: str, count: int, seed: int = 0) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"out{ending}"
         classify(out, 12, False)
-        whole = {file: file.read_bytes() for file in out.parent.iterdir()}
         expected = contents(out)
-        target = out.with_name(f".{out.name}.vit-journal") if what == "journal" else out
+        journal = out if ending == ".sqlite" else out.with_name(f".{out.name}.vit-journal")
+        target = {"journal": journal, "output": out, "wal": journal.with_name(f"{journal.name}-wal")}[what]
+        if what == "wal":
+            for file in out.parent.iterdir():
+                file.unlink()
+            killed(out, 12)
+        whole = {file: file.read_bytes() for file in out.parent.iterdir()}
         for number in range(count):
             for file in out.parent.iterdir():
                 file.unlink()
@@ -102,12 +109,25 @@ def damaged(ending: str, what: str, count: int, seed: int = 0) -> Counter[str]:
                 classify(out, 12, False, resume=True)
             except VitError:
                 after = {file: file.read_bytes() for file in out.parent.iterdir()}
+                if what == "wal":  # which SQLite takes over and removes when it closes a journal
+                    before, after = {out: before[out]}, {out: after[out]}
                 assert after == before, (number, {file.name: len(data) for file, data in after.items()})
                 found["refused"] += 1
             else:
                 assert contents(out) == expected, (number, contents(out))
                 found["right"] += 1
     return found
+
+
+def killed(out: Path, count: int) -> None:
+    """A run that ends, without a word to anybody, when its last row is written."""
+    from vitcli.writers.base import Output
+
+    child = os.fork()
+    if child == 0:
+        Output.close = lambda self: os._exit(0)  # type: ignore[method-assign]
+        classify(out, count, False)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def mutated(data: bytes, chance: Random) -> bytes:

@@ -363,3 +363,28 @@ def test_a_tar_that_unpacks_to_hundreds_of_times_its_size_is_left_off(
     assert reasons_of(path, packed) == {"a.png": "ok", str(path): "too_large"}
     honest = member("a.png") + member("b.txt", random.Random(0).randbytes(3 << 20)) + member("c.png") + END
     assert reasons_of(path, gzip.compress(honest)) == {"a.png": "ok", "c.png": "ok"}
+
+
+@pytest.mark.parametrize("body", [b"0 path=x\n", b"00 path=x\n", b"1 path=x\n", b"999999999 path=x\n", b"x"])
+def test_an_extended_header_that_cannot_be_read_loses_nothing_in_silence(body: bytes, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 20
+    (tmp_path / "a.tar").write_bytes(
+        member("a.png") + info.tobuf() + body.ljust(512, b"\0") + member("b.png") + member("c.png") + END
+    )
+    found = list(inputs([str(tmp_path / "a.tar")]))
+    lost = 3 - sum(item.failure is None for item in found)
+    assert found[0].name.endswith("!/a.png")
+    assert lost == 0 or [item.failure.error for item in found if item.failure] == ["corrupt"]
+
+
+@pytest.mark.parametrize("at", [28, 30, 32], ids=["name", "extra", "comment"])
+def test_a_list_of_contents_that_leads_nowhere_loses_nothing_in_silence(at: int, tmp_path: Path) -> None:
+    data = bytearray(zip_of(tmp_path / "a.zip", dict.fromkeys(("a.png", "b.png", "c.png"), PNG)).read_bytes())
+    second = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 4)
+    data[second + at : second + at + 2] = b"\xff\xff"
+    (tmp_path / "a.zip").write_bytes(data)
+    found = list(inputs([str(tmp_path / "a.zip")]))
+    assert found[-1].name == str(tmp_path / "a.zip")
+    assert found[-1].failure is not None
+    assert found[-1].failure.error == "corrupt"

@@ -526,3 +526,14 @@ def test_real_weights_load_whole_and_finite(weights: Path) -> None:
 
 def test_a_checkpoint_is_shown_in_a_line_without_its_weights(tiny: Path) -> None:
     assert len(repr(checkpoints.load(tiny))) < 120 + len(str(tiny))
+
+
+@pytest.mark.parametrize("name", [".", "", "./", "../{}", "./."])
+def test_the_folder_where_one_is_may_be_the_model(tiny: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tiny)
+    assert checkpoints.load(Path(name.format(tiny.name))).config == checkpoints.load(tiny).config
+
+
+def test_a_folder_without_a_name_is_none_of_weights() -> None:
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        checkpoints.load(Path("/"))

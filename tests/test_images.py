@@ -126,6 +126,27 @@ def test_damaged_exif_does_not_cost_the_picture(exif: bytes) -> None:
     assert load(encoded(PLAIN, "JPEG", exif=exif)).notes == ()
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "RGB", "L"])
+@pytest.mark.parametrize("band", [1, 50, 300, 700])
+def test_alpha_is_laid_over_white_in_bands_as_in_one(mode: str, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (31, 23, 4), np.uint8)
+    values[:10, :, 3] = 255
+    image = Image.fromarray(values)
+    if mode in ("P", "PA"):
+        image = image.convert("RGB").quantize(16)
+        image.info["transparency"] = bytes(range(0, 256, 16))
+    if mode in ("RGB", "L", "PA"):
+        image = image.convert(mode)
+        image.info["transparency"] = image.getpixel((3, 20))
+    image = image.convert(mode)
+    rgba = np.asarray(image.convert("RGBA")).astype(int)
+    expected = (rgba[..., :3] * rgba[..., 3:] + 255 * (255 - rgba[..., 3:]) + 127) // 255
+    monkeypatch.setattr(colour, "BAND", band)
+    notes: list[str] = []
+    assert np.abs(np.asarray(colour.rgb(image, notes)) - expected).max() == 0
+    assert notes == ["alpha on white"]
+
+
 def test_alpha_is_laid_over_white() -> None:
     hidden = np.dstack([np.asarray(PLAIN), np.full((64, 96), 255, np.uint8)])
     hidden[:, 48:] = (255, 0, 255, 0)

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy._core._exceptions import _ArrayMemoryError
 from PIL import Image
 
 from tests.conftest import noise
@@ -115,6 +117,51 @@ def test_free_memory_is_that_of_the_machine_within_its_limits(
     monkeypatch.setattr(memory, "_text", lambda path: files.get(str(path), ""))
     monkeypatch.setattr(memory, "addressable", lambda: sys.maxsize)
     assert memory.available() == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory"), _ArrayMemoryError((9,), np.dtype("f4")),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), RuntimeError("MPS backend out of memory"),
+        RuntimeError("std::bad_alloc"), RuntimeError("could not create a primitive"),
+        RuntimeError("could not create a memory object"), RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        ImportError("libgomp.so.1: cannot open shared object: Cannot allocate memory"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_says_that_memory_is_lacking_is_understood(error: Exception) -> None:
+    assert memory.lacking(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("The size of tensor a (3) must match"), OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("out of memory"), ImportError("No module named 'torch'"), KeyError("out of memory"),
+        OSError("image file is truncated"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_nothing_else_is_taken_for_a_lack_of_memory(error: Exception) -> None:
+    assert not memory.lacking(error)
+
+
+def test_the_words_of_torch_and_numpy_for_no_memory_are_among_those_that_are_known() -> None:
+    """Not as they were written down once, but as the libraries that are installed say it."""
+    code = """
+import resource, torch, numpy as np
+from vitcli.memory import lacking
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+for claim in (lambda: np.zeros(1 << 34), lambda: torch.zeros(1 << 34), lambda: bytearray(1 << 34)):
+    try: claim()
+    except Exception as error: print(lacking(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 3
 
 
 def test_the_limit_of_the_address_space_counts() -> None:
@@ -275,3 +322,21 @@ before = held(); give_back(); print(before - held())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 50 << 20
+
+
+def test_a_transparent_picture_takes_its_own_memory_and_that_of_its_result(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+from vitcli.pictures.images import load
+load(Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = load(Path(sys.argv[2])).size
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (size[0] * size[1]))
+"""
+    for mode in ("LA", "RGBA"):
+        for side in (16, 5000):
+            Image.new(mode, (side, side), (1, 2, 3, 4)[: len(mode)]).save(tmp_path / f"{side}.png")
+        command = [sys.executable, "-c", code, tmp_path / "16.png", tmp_path / "5000.png"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert float(done.stdout) < 9  # bytes a pixel: four of each, and some

@@ -7,6 +7,7 @@ import random
 import resource
 import struct
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,9 @@ def test_the_segments_of_a_jpeg_are_those_that_pillow_finds() -> None:
 @pytest.mark.parametrize("size", [100, 65_500])
 def test_exif_data_without_end_is_refused_at_once(size: int) -> None:
     segment = b"\xff\xe1" + struct.pack(">H", size + 8) + b"Exif\0\0" + bytes(size)
-    start = time.perf_counter()
+    start = time.process_time()
     assert reason(b"\xff\xd8" + segment * (30_000_000 // size) + JPEG[2:]) == "too_large"
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert load(b"\xff\xd8" + segment * 60 + JPEG[2:]).size == (96, 64)
 
 
@@ -142,10 +143,10 @@ HOLES = {
 @pytest.mark.parametrize("kind", HOLES)
 def test_a_hole_that_takes_no_room_on_the_disk_takes_no_time(kind: str, tmp_path: Path) -> None:
     start, end = HOLES[kind]
-    before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with suppress(PictureError):  # zeros may also be pixels
         load(sparse(tmp_path / "x", start, 1 << 37, end))
-    assert time.perf_counter() - clock < 10
+    assert time.process_time() - clock < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
@@ -221,3 +222,24 @@ def test_anything_may_look_like_an_avifs_frame() -> None:
     chance = random.Random(0)
     for _ in range(300):
         assert headers.avif_frames(b"\x0a\x0d" * chance.randrange(9) + chance.randbytes(300) + b"\x0a\x0a") >= 0
+
+
+@pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
+def test_a_tiff_whose_tags_claim_the_same_bytes_again_and_again_is_refused(order: str, big: bool) -> None:
+    """Libtiff reads all of them: a file of 64 MB took 3 GB with fifty tags, and may have 65,535."""
+    wide, entry = ("Q", "HHQQ") if big else ("I", "HHII")
+
+    def tiff(tags: int) -> bytes:
+        pixels, noise = zlib.compress(bytes(16)), random.Random(0).randbytes(2_000_000)
+        start = 16 if big else 8
+        known = {256: 4, 257: 4, 258: 8, 259: 8, 262: 1, 273: start, 277: 1, 278: 4, 279: len(pixels)}
+        rows = [(tag, 16 if big else 4, 1, value) for tag, value in known.items()]
+        rows += [(40_000 + i, 12, 200_000, start + len(pixels)) for i in range(tags)]
+        version = struct.pack(order + "HHH", 43, 8, 0) if big else struct.pack(order + "H", 42)
+        table = struct.pack(order + ("Q" if big else "H"), len(rows))
+        table += b"".join(struct.pack(order + entry, *row) for row in rows)
+        where = struct.pack(order + wide, start + len(pixels) + len(noise))
+        return {"<": b"II", ">": b"MM"}[order] + version + where + pixels + noise + table + bytes(8)
+
+    assert load(tiff(1)).size == (4, 4)
+    assert reason(tiff(50)) == "corrupt"

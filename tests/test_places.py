@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from conftest import noise
 
 from vitcli.errors import OutputError, UsageError
-from vitcli.writers import open_output
+from vitcli.writers import Options, open_output
 from vitcli.writers.places import Read, check
 
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -175,3 +177,52 @@ def test_the_list_of_failures_holds_what_is_failed_now(
     done = vit(*run, "--resume", "--failures", failures)
     assert (done.returncode, failures.read_text()) == (1, "a note\n")
     assert not list(tmp_path.glob("failures.jsonl.vit-*"))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".sqlite"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_what_lies_in_the_place_of_a_file_that_is_kept_is_refused_at_once(
+    tmp_path: Path, ending: str, kind: str
+) -> None:
+    """A lock was made where a dangling link led, and SQLite waited for whoever would write to a FIFO."""
+    out, elsewhere = tmp_path / f"out{ending}", tmp_path / "elsewhere"
+    with open_output(out, None, {}):
+        pass
+    before = contents(tmp_path)
+    for name in (
+        f".{out.name}.vit-lock",
+        f".{out.name}.vit-new",
+        f".{out.name}.vit-journal-journal",
+        f"{out.name}-wal",
+    ):
+        file = tmp_path / name
+        if kind == "link":
+            file.symlink_to(elsewhere)
+        elif kind == "fifo":
+            os.mkfifo(file)
+        else:
+            file.mkdir()
+        for options in (Options(resume=True), Options(force=True)):
+            with pytest.raises(OutputError, match=f"{re.escape(name)} beside it.* is no plain file. Remove it"):
+                open_output(out, None, {}, options)
+        assert not elsewhere.exists()
+        file.rmdir() if kind == "folder" else file.unlink()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("option", ["--failures", "--summary-json"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_file_behind_a_stream_is_not_replaced_while_the_run_writes_to_it(
+    tiny: Path, folder: Path, tmp_path: Path, option: str, stream: str
+) -> None:
+    """As `> rows.jsonl --failures rows.jsonl`, which lost every row."""
+    command = [Path(sys.executable).with_name("vit"), "classify", folder, "--model", tiny, "--format", "jsonl", option]
+    file, other, said = tmp_path / "rows.jsonl", tmp_path / "hard.jsonl", tmp_path / "said"
+    file.touch()
+    other.hardlink_to(file)
+    for name in (file, other, Path(f"/dev/{stream}")):
+        with file.open("wb") as here, said.open("wb") as elsewhere:
+            streams = {"stdout": elsewhere, "stderr": elsewhere} | {stream: here}
+            assert subprocess.run([*command, name], **streams, check=False).returncode == 2
+        message = (said if stream == "stdout" else file).read_text()
+        assert f"{option} {name} is the file behind {stream}, which this run writes" in message

@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from awkward import noise, rows
 
+from vitcli.errors import OutputError
+from vitcli.results import Failure
+from vitcli.writers import Options, open_output
+
 Vit = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMAND = Path(sys.executable).with_name("vit")
 COUNT = 120
@@ -194,3 +198,18 @@ def test_nothing_visible_is_left_beside_a_finished_output(
     assert vit("classify", picture, "--model", tiny, "-o", out).returncode == 0
     assert [file.name for file in out.parent.iterdir() if not file.name.startswith(".")] == [out.name]
     assert vit("classify", picture, "--model", tiny, "-o", out, "--resume").returncode == 0
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".sqlite"])
+def test_a_database_whose_list_of_tables_is_gone_is_damaged_and_not_a_new_one(tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"out{ending}"
+    with open_output(out, None, {}) as rows:
+        rows.write(Failure("a.png", "corrupt", "It is damaged."))
+    journal = out if ending == ".sqlite" else out.with_name(f".{out.name}.vit-journal")
+    data = bytearray(journal.read_bytes())
+    data[100:4096] = b"\r" + bytes(3995)  # of the first page, behind the header: a table without rows
+    journal.write_bytes(data)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(OutputError, match="is damaged, or was changed"):
+        open_output(out, None, {}, Options(resume=True))
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -162,6 +162,29 @@ def test_out_of_memory_halves_the_batch_for_the_rest_of_the_run_and_loses_nothin
     assert set(backend.sizes) == {2} if pad else set(backend.sizes) <= {1, 2}
 
 
+@pytest.mark.parametrize(
+    ("batch", "side", "expected"),
+    [(32, 224, 32), (4096, 224, 4096), (10**9, 224, 4096), (128, 1024, 128), (4096, 1024, 227), (32, 4096, 14),
+     (32, 40_000, 1)],
+)  # fmt: skip
+def test_pictures_that_wait_for_the_network_take_bounded_memory(batch: int, side: int, expected: int) -> None:
+    assert streaming.at_once(batch, side) == expected
+    assert expected == 1 or 3 * expected * (3 * side**2) <= 2 << 30
+
+
+def test_a_batch_is_limited_by_the_memory_of_its_pictures(
+    classifier: Classifier, pictures: list[Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "IN_HAND", 3 * 5 * (3 * 32 * 32))
+    backend, meter = Small(5, False), Meter()
+    small = SimpleNamespace(
+        device="cuda", submit=backend.submit, preprocess=classifier.preprocess, answer=classifier.answer
+    )
+    assert len(list(stream(small, pictures, batch=8, meter=meter))) == 25  # type: ignore[arg-type]
+    assert meter.batch == 5
+    assert max(backend.sizes) == 5
+
+
 def test_a_picture_that_does_not_fit_alone_ends_the_run() -> None:
     network = Network(Small(0, False), False, Meter(batch=4), lambda size: None)  # type: ignore[arg-type]
     with pytest.raises(OutOfMemory):

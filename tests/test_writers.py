@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -643,6 +644,20 @@ def test_a_parquet_file_that_was_exchanged_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "out.parquet", RESULTS)
     write(tmp_path / "other.parquet", RESULTS[1:]).replace(path)
     refused(path, "it was changed")
+
+
+def test_a_database_with_a_trigger_is_refused_as_it_may_change_what_is_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.sqlite", RESULTS)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TRIGGER mine AFTER INSERT ON inputs BEGIN DELETE FROM labels; END")
+        db.commit()
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"has triggers \(mine\).*Drop them"):
+        open_output(path, None, HEADER, Options(topk=2, resume=True))
+    assert path.read_bytes() == before
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TRIGGER mine; CREATE TABLE mine (x); CREATE INDEX own ON labels (score)")
+    open_output(path, None, HEADER, Options(topk=2, resume=True)).close()  # what else was added may stay
 
 
 def test_a_database_whose_rows_were_deleted_is_refused(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ Answer = TypeVar("Answer", covariant=True)
 # would only delay the first row. Cards want more to do.
 BATCH_ON_CPU, BATCH_ON_CARD = 32, 128
 LARGEST_BATCH = 4096  # three times as many pictures are held, and no machine gains by it
+IN_HAND = 2 << 30  # bytes that those may take: of pictures of 4096 x 4096, a checkpoint's choice, fewer go at once
 
 SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
 ROOM = 8  # inputs that are read ahead of the decoders
@@ -116,8 +117,8 @@ def stream(
     """Answer inputs: exactly one result for each that is `wanted`, in their order.
 
     `inputs` are paths or names (of pictures, folders, archives, URLs), bytes, arrays uint8 [h w 3], PIL images, Inputs.
-    `batch` pictures go through the network at once (None: what suits the device; LARGEST_BATCH at most); when they
-    do not fit in memory the batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads
+    `batch` pictures go through the network at once (None: what suits the device; never more than `at_once` says); when
+    they do not fit in memory the batch is halved for the rest of the run, and `on_shrink` is told. `workers` threads
     decode (None: one for each processor). `decode` and `max_pixels` are those of `images.load`. `pad` is explained
     above; inputs that come from anything but a list or the like may be slow, or never end, and imply it. `inputs`
     are read in a thread of their own then, `wanted` is asked in the caller's, and `on_idle` is called when all that
@@ -126,7 +127,7 @@ def stream(
     """
     meter = meter or Meter()
     on_cpu = model.device == "cpu"
-    meter.batch = min(batch, LARGEST_BATCH) if batch else (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD)
+    meter.batch = at_once(batch or (BATCH_ON_CPU if on_cpu else BATCH_ON_CARD), model.preprocess.size)
     meter.workers = workers or os.cpu_count() or 1
     in_flight = 1 if on_cpu else 2  # a card computes while the next batch is put together
 
@@ -164,6 +165,11 @@ def stream(
                 on_idle()
         for answered, finish in begun:
             yield from results(model, answered, finish())
+
+
+def at_once(batch: int, side: int) -> int:
+    """How many pictures of side x side pixels go through the network together where `batch` were asked for."""
+    return max(1, min(batch, LARGEST_BATCH, IN_HAND // (3 * 3 * side * side)))
 
 
 def each(inputs: Iterable[Given]) -> Iterator[Input]:

@@ -207,7 +207,7 @@ def _read(path: Path) -> tuple[Path, files.Contents, tuple[Path, ...], Path | No
 
     Of an adapter also the folder of its base, with which its tensors are merged.
     """
-    if (path / ADAPTER).is_file() or (path.parent / ADAPTER).is_file():
+    if any((folder / ADAPTER).is_file() for folder in (path, path.parent)):
         from vitcli.checkpoints.adapters import Adapter, how  # here, because few checkpoints are adapters
 
         if adapter := Adapter.at(path):

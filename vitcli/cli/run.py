@@ -74,8 +74,14 @@ def apart(rows: options.Rows, read: Iterable[tuple[str, str | Path | int]]) -> N
     if any(written.values()):  # else nothing has to be imported for it
         from vitcli.writers.places import Read, check
 
-        # of an output that is there, its format decides; of the others what an earlier run made may be renewed
-        check(written, [Read(*one) for one in read], there=written if rows.force or rows.options().resume else ["-o"])
+        used = [Read("the file behind stderr", 2, "writes messages to")]
+        if rows.output is None:
+            used.append(Read("the file behind stdout", 1, "writes rows to"))
+        check(
+            written,
+            [*used, *(Read(*one) for one in read)],
+            there=written if rows.force or rows.options().resume else ["-o"],
+        )
 
 
 def named(names: list[str], weights: options.LabelledWeights) -> Iterator[tuple[str, str | Path | int]]:

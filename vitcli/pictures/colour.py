@@ -9,20 +9,15 @@ from PIL import Image
 
 from vitcli.errors import PictureError
 
+BAND = 2**20  # pixels that are converted at a time, where that needs memory of its own
+
 
 def rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """Any mode -> RGB."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return _from_deep_grey(image, notes)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            return rgba.convert("RGB")
-        notes.append("alpha on white")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=alpha)
-        return white
+        return _on_white(image, notes)
     if image.mode == "RGB":
         return image
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
@@ -35,6 +30,24 @@ def rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         assert converted is not None
         return converted
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
+    """A picture with alpha -> RGB, laid over white."""
+    white = Image.new("RGB", image.size, "white")
+    seen_through = False
+    width, height = image.size
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        part = image if rows >= height else image.crop((0, top, width, min(height, top + rows)))
+        rgba = part.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        opaque = alpha.getextrema() == (255, 255)
+        seen_through = seen_through or not opaque
+        white.paste(rgba, (0, top), None if opaque else alpha)
+    if seen_through:
+        notes.append("alpha on white")
+    return white
 
 
 def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -57,7 +70,7 @@ def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
         tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         black, white = next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
     grey = np.empty(values.shape, np.uint8)
-    rows = max(1, 2**20 // values.shape[1])  # a million pixels at a time: float64 takes eight bytes
+    rows = max(1, BAND // values.shape[1])  # float64 takes eight bytes
     for top in range(0, len(values), rows):
         part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
         grey[top : top + rows] = np.rint(part)

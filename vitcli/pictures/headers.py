@@ -27,6 +27,9 @@ MAX_PASSES = 50
 # make all of it of a frame of any size.
 LARGE_CANVAS, FILLED = 1 << 24, 16
 
+# Bytes of one value of a TIFF's tag, by its kind.
+TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
 SCAN = 10  # bytes of the smallest header of a scan
 MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
 PIECE = 1 << 20  # bytes read at a time
@@ -75,6 +78,30 @@ def check_claims(name: str, file: Sized, size: tuple[int, int], max_pixels: int)
         check_scans(file, size, max_pixels)
     elif name == "AVIF":
         check_avif(file, size)
+
+
+def check_tags(file: Sized) -> None:
+    """Raise PictureError for a TIFF whose tags claim more data than its file holds: libtiff reads the same bytes for
+    each of them, past every limit of ours, as it reads the file itself.
+    """
+    head = file.read(16)
+    order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
+    big = b"+" in head[2:4]
+    count, entry, here = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)  # an entry ends with its data, or where that is
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head.ljust(16, b"\0"), 8 if big else 4)
+    if start >= file.size:
+        return  # Pillow says what is wrong
+    file.seek(start)
+    (entries,) = struct.unpack(order + count, file.read(struct.calcsize(count)).ljust(struct.calcsize(count), b"\0"))
+    length = struct.calcsize(order + entry) + here
+    table = file.read(min(entries, 0xFFFF) * length)
+    claimed = 0
+    for at in range(0, len(table) - length + 1, length):
+        _, kind, number = struct.unpack_from(order + entry, table, at)
+        size = number * TAG_SIZES.get(kind, 0)
+        claimed += size if size > here else 0
+    if claimed > file.size + SMALL:
+        raise PictureError("corrupt", "Its tags claim more data than the file holds: it is damaged, or made to harm.")
 
 
 def check_exif(file: Sized) -> None:

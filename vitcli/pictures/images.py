@@ -163,8 +163,9 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Imag
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
     with _explained(form.name, file):
         file.allow(form)
-        if form.name == "JPEG":
-            headers.check_exif(file)
+        file.seek(0)
+        if check := {"JPEG": headers.check_exif, "TIFF": headers.check_tags}.get(form.name):
+            check(file)
         # Two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
         if size := headers.claimed_size(form.name, file):
             _check_pixels(size, max_pixels)

@@ -220,6 +220,13 @@ class StrictHeader(tarfile.TarInfo):
     """A broken header within an archive is an error: tarfile would take it for the end, and lose what follows."""
 
     @classmethod
+    def fromtarfile(cls, pack: tarfile.TarFile) -> StrictHeader:
+        try:
+            return super().fromtarfile(pack)
+        except HEADER_ERRORS as error:  # of what extends a header
+            raise tarfile.ReadError(str(error)) from None
+
+    @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> StrictHeader:
         try:
             header = super().frombuf(buf, encoding, errors)
@@ -259,20 +266,30 @@ def zip_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
                 continue
             # unlike a tar's, a member that is broken leaves those after it readable
             yield from picture(archive, member, info.file_size, body, max_bytes)
+        if not file.whole and only is None:
+            yield failed(
+                archive.name, "corrupt", "The archive's list of contents is broken: what comes after that is lost."
+            )
 
 
 class Directory(io.BufferedReader):
     """A zip whose table of contents is mended as it is read: zipfile gives up on all of it for one bad entry."""
 
     opening = True
+    whole = True  # whether its entries end where the table does
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
-        return mended(data) if self.opening and data.startswith(b"PK\x01\x02") else data
+        if self.opening and data.startswith(b"PK\x01\x02"):
+            data, self.whole = mended(data)
+        return data
 
 
-def mended(table: bytes) -> bytes:
-    """A zip's table of contents without what zipfile refuses; what is wrong with a member shows when it is read."""
+def mended(table: bytes) -> tuple[bytes, bool]:
+    """A zip's table of contents without what zipfile refuses, and whether its entries end where it does.
+
+    What is wrong with a member shows when it is read.
+    """
     out, at = bytearray(table), 0
     while at + 46 <= len(out) and out[at : at + 4] == b"PK\x01\x02":
         version, flags, packed, size, name, extra, comment, place = struct.unpack_from("<6xBxH10xLLHHH8xL", out, at)
@@ -285,7 +302,7 @@ def mended(table: bytes) -> bytes:
         if extra >= 4 and not is_extra(out[start : start + extra], wide):
             struct.pack_into("<HH", out, start, 0xFFFF, extra - 4)  # of a kind that nobody reads
         at = start + extra + comment
-    return bytes(out)
+    return bytes(out), at == len(out)
 
 
 def is_extra(extra: bytes | bytearray, wide: int) -> bool:

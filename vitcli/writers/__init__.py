@@ -9,6 +9,7 @@ from typing import Any
 from vitcli.errors import UsageError
 from vitcli.writers.base import Format, Options, Output, explained, regular
 from vitcli.writers.lock import Lock
+from vitcli.writers.outputs import check_beside
 from vitcli.writers.parquet import Parquet
 from vitcli.writers.sqlite import Sqlite
 from vitcli.writers.table import Table
@@ -54,6 +55,7 @@ def open_output(
         target = regular(path) if path is not None else None
         if path is None or target is None:
             return kind.open(path, header, options)
+        check_beside(path, target)
         lock = Lock(path, target)  # before anything is removed, overwritten or cut
         try:
             out = kind.open(path, header, options)

@@ -93,7 +93,10 @@ class Journal:
                     self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
                 (tables,) = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 (version,) = self.db.execute("PRAGMA user_version").fetchone()
+                whole = tables or self.whole()  # one whose list of tables is zeros seems to be new
             self.new = not tables
+            if not whole:
+                raise self.damaged()
             if tables and version != VERSION:
                 raise OutputError(
                     f"{path} was made by another version of vit (journal {version}, here {VERSION}): "
@@ -152,14 +155,18 @@ class Journal:
         try:
             self.state = {key: json.loads(value) for key, value in self.db.execute("SELECT key, value FROM vit_state")}
             self.count()
-            (whole,) = self.db.execute("PRAGMA integrity_check(1)").fetchone()
             (last,) = self.db.execute("SELECT ifnull(max(run), 0) FROM vit_rows").fetchone()
-            if whole != "ok" or self.state.get("seal") != self.sealed() or last > self.get("run", 0):
+            if not self.whole() or self.state.get("seal") != self.sealed() or last > self.get("run", 0):
                 raise ValueError
         except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
             raise self.damaged() from None
+
+    def whole(self) -> bool:
+        """Whether SQLite finds nothing wrong with it."""
+        (found,) = self.db.execute("PRAGMA integrity_check(1)").fetchone()
+        return bool(found == "ok")
 
     def damaged(self) -> OutputError:
         """That this is no journal any more."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +20,12 @@ from vitcli.results import Failure, Result
 from vitcli.sources import Input
 from vitcli.writers.base import Options, Output
 from vitcli.writers.journal import Identity, Journal, digest, digest_of_file, identity
+from vitcli.writers.lock import ENDING
 
 JOURNAL = ".vit-journal"
 NEW = ".vit-new"
+SQLITE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
+KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, ENDING)
 PIECE = 1 << 20  # bytes copied at a time
 
 
@@ -369,6 +374,19 @@ def rebuild(target: Path, format: Rows, journal: Journal) -> None:
 def beside(path: Path, ending: str) -> Path:
     """A file that is kept next to another: ours are hidden, those of SQLite have the names that it gives them."""
     return path.with_name(f"{'.' if ending.startswith('.vit-') else ''}{path.name}{ending}")
+
+
+def check_beside(path: Path, target: Path) -> None:
+    """Raise OutputError where a name that is kept beside an output has a link, which leads elsewhere, a FIFO, for which
+    SQLite would wait, or anything else that is no file.
+    """
+    for file in (beside(target, ending) for ending in KEPT):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(file).st_mode):
+                raise OutputError(
+                    f"{path} cannot be written: {file.name} beside it, a name that vit keeps for itself, is no plain "
+                    "file. Remove it, or choose another output."
+                )
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:

@@ -19,18 +19,17 @@ from vitcli.pictures import formats
 from vitcli.sources.input import is_archive
 from vitcli.writers.base import explained, regular
 from vitcli.writers.lock import ENDING
-from vitcli.writers.outputs import JOURNAL, NEW, beside
+from vitcli.writers.outputs import JOURNAL, KEPT, NEW, beside
 
-SQLITE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
-KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, ENDING)
 OWN = re.compile(rf"({'|'.join(map(re.escape, (JOURNAL, NEW, ENDING)))})(-wal|-shm|-journal)?", re.IGNORECASE)
 
 
 class Read(NamedTuple):
-    """A file that a run reads; an open one is known by its number."""
+    """A file that a run reads, or has for something else; an open one is known by its number."""
 
     what: str
     file: str | os.PathLike[str] | int
+    use: str = "reads"
 
 
 def check(written: Mapping[str, Path | None], read: Iterable[Read] = (), *, there: Collection[str] = ()) -> None:
@@ -50,10 +49,10 @@ def check(written: Mapping[str, Path | None], read: Iterable[Read] = (), *, ther
                 os.lstat(beside(target, max(KEPT, key=len)))
         if OWN.search(path.name) or OWN.search(target.name):
             raise UsageError(f"{option} {path} is the name of a file that vit keeps beside an output: choose another.")
-        for what, file in read:
+        for what, file, use in read:
             with contextlib.suppress(OSError, ValueError):
                 if os.path.samestat(os.stat(file), target.stat()):  # noqa: PTH116  (it may be a number)
-                    raise UsageError(f"{option} {path} is {what}, which this run reads: choose another file.")
+                    raise UsageError(f"{option} {path} is {what}, which this run {use}: choose another file.")
         if (size := sized(target)) and a_picture(target):
             raise UsageError(f"{option} {path} is a picture or an archive, which is never overwritten: choose another.")
         if size and option not in there:

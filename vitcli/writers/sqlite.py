@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcli.errors import OutputError, UsageError
-from vitcli.escaping import decodable, undecodable
+from vitcli.escaping import decodable, short, undecodable
 from vitcli.results import Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import Kind, extras
@@ -81,6 +81,11 @@ class Sqlite(Resumable, Format):
             made = settings(cls.name, header, options)
             journal.agree(target, made)
             extra = extras(options.extra)
+            if changing := triggers(journal.db):
+                raise OutputError(
+                    f"{path} cannot be resumed: it has triggers ({short(', '.join(changing), 60)}), "
+                    "which may change the rows that are written. Drop them, or choose another output."
+                )
             if not (journal.new or unchanged(journal, extra)):
                 raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.start(made)
@@ -115,6 +120,11 @@ class Sqlite(Resumable, Format):
         super().drop(row)
         self.journal.db.execute("DELETE FROM labels WHERE input = ?", (row,))
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
+
+
+def triggers(db: sqlite3.Connection) -> list[str]:
+    """What was added to a database that acts when rows are written. Raises sqlite3.Error."""
+    return [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
 
 
 def stored(value: Any) -> Any:
