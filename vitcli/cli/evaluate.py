@@ -126,7 +126,7 @@ def evaluated(
         network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose,
     )  # fmt: skip
     judged = judge.judged()
-    if not quiet:
+    if not quiet and not report.interrupted:
         for sentence in judged.counts.sentences(labelled.classes):
             console.note(sentence)
     if not len(judged) and not report.interrupted:

@@ -105,8 +105,7 @@ class Names(Sequence[str]):
             return [self[j] for j in range(*i.indices(len(self)))]
         i = range(len(self))[i]  # from the end too
         start = self.ends[i - 1] if i else 0
-        name = self.text[start : self.ends[i]].decode("utf-8", "surrogatepass")
-        return name
+        return self.text[start : self.ends[i]].decode("utf-8", "surrogatepass")
 
 
 class Chosen(Sequence[str]):

@@ -115,32 +115,39 @@ class Source:
         """The labels of what `names` stand for. Raises UsageError for files of labels that cannot be used."""
         given, exact, read = list[str](), list[tuple[Table, dict[str, str]]](), list[Path]()
 
-        def listed(path: Path) -> dict[str, str]:
-            found = Table.read(path, columns, synsets)
+        def listed(path: str) -> list[str]:
+            found = Table.read(Path(path), columns, synsets)
             files = {beside(path, file): file for file in found.labels}
-            exact.append((found, files))
-            read.append(path)
-            return files
+            exact.append((found, {os.path.normpath(name): file for name, file in files.items()}))
+            read.append(found.path)
+            return list(files)
 
         for name in names:
-            if name.lower().endswith(ENDINGS) and os.path.isfile(name) and table is None:
-                given += listed(Path(name))
+            if table is None and name.lower().endswith(ENDINGS) and os.path.isfile(name):
+                given += listed(name)
                 continue
             given.append(name)
-            metadata = (Path(name) / file for file in METADATA) if os.path.isdir(name) else ()
-            if table is None and (there := next((file for file in metadata if file.is_file()), None)):
+            metadata = [os.path.join(name, file) for file in METADATA] if table is None else []
+            for there in filter(os.path.isfile, metadata):
                 listed(there)
         own = Table.read(table, columns, synsets) if table else None
         read += [path for path in (table, synsets, real) if path]
         return cls(tuple(given), own, tuple(exact), Real.read(real) if real else None, tuple(read))
 
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Every file of labels."""
+        return (*((self.table,) if self.table else ()), *(table for table, _ in self.exact))
+
     def record(self) -> dict[str, Any]:
         """What decides the truth of an input, for the header of rows that may be resumed."""
-        tables = [found.digest() for found in (self.table, *(own for own, _ in self.exact)) if found]
-        return {"tables": tables, "real": self.real.digest if self.real else None}
+        return {
+            "tables": [table.digest() for table in self.tables],
+            "real": self.real.digest if self.real else None,
+        }
 
 
-def beside(path: Path, file: str) -> str:
+def beside(path: str, file: str) -> str:
     """The name of an input that a file of labels names: relative to that file."""
     if "://" in file[:8]:
         return file
@@ -160,17 +167,13 @@ class Labelled:
         self.counts = Counts()
         self.matched = False
         self.seen: list[str] = []  # the first labels, until one matched
-        tables = (*((source.table,) if source.table else ()), *(table for table, _ in source.exact))
-        for table in tables:
-            self.classes.check(str(table.path), (label for found in table.labels.values() for label in found))
+        self.real = source.real.of_classes(self.classes) if source.real else None
+        for table in source.tables:
             for name, found in table.labels.items():
                 self.agreed(table, name, found)
-        if source.table is None:
-            held = {os.path.dirname(table.path) for table, _ in source.exact}
-            for root, names in self.folders.early():
-                if root not in held and not (source.real and not any(map(self.classes.find, names))):
-                    self.classes.check(root, names)
-        self.real = source.real.of_classes(self.classes) if source.real else None
+            self.classes.check(str(table.path), (found[0] for found in table.labels.values() if found))
+        if not source.tables and not source.real and self.folders.whole:
+            self.classes.check(some(source.names), self.folders.early())
 
     def of(self, name: str) -> Right:
         """What is right about an input, by its name; counts it. Raises UsageError where labels contradict."""
@@ -178,61 +181,61 @@ class Labelled:
         real = self.real(name) if self.real else None
         if self.only is not None and real is not None:
             real = tuple(index for index in real if index in self.only) or None
-        label = self.matching(self.labels(name), lacking=self.real is None)
-        if label is None and real is None and self.real and self.source.table is None:
+        said, labels = self.labels(name)
+        found = self.meaning(labels)
+        if len(found) == 1 and (self.only is None or found <= self.only):
+            self.matched = True
+            return Right(*found, real)
+        if said and labels:  # ReaL alone may be what counts, and then a folder need not be a class
+            self.unfit(labels[0], len(found) > 1)
+        elif real is None:
             self.counts.unlabelled += 1
-        return Right(label, real)
+        return Right(None, real)
 
-    def labels(self, name: str) -> tuple[str, ...]:
-        """What an input is labelled with, as its file or place says."""
+    def labels(self, name: str) -> tuple[bool, tuple[str, ...]]:
+        """What an input is labelled with, by its file or place; and whether it must be that."""
         for table, files in self.source.exact:
-            if (file := files.get(name)) is not None:
+            if (file := files.get(os.path.normpath(name))) is not None:
                 table.used[file] = name
-                return table.labels[file]
-            if name.startswith(os.path.join(os.path.dirname(table.path), "")) and table.path.name in METADATA:
-                return ()
+                return True, table.labels[file]
         if self.source.table is not None:
             file = self.source.table.find(name)
-            return self.source.table.labels[file] if file is not None else ()
+            return True, self.source.table.labels[file] if file is not None else ()
+        if any(table.path.name in METADATA and Path(name).is_relative_to(table.path.parent) for table, _ in
+               self.source.exact):  # fmt: skip
+            return True, ()
         label = self.packs.label(name) if is_member(name) else self.folders.label(name)
-        return (label,) if label is not None else ()
+        return self.real is None, (label,) if label else ()
 
-    def matching(self, labels: tuple[str, ...], lacking: bool) -> int | None:
-        """The class that labels mean. `lacking`: whether a picture that has none is to be counted."""
-        if not labels:
-            self.counts.unlabelled += lacking
-            return None
-        for label in labels:
-            found = self.classes.find(label)
-            if len(found) == 1 and (self.only is None or found <= self.only):
-                self.matched = True
-                return next(iter(found))
-        if not lacking and self.source.table is None and not self.source.exact:
-            return None  # with --real, a folder need not be a class
-        (self.counts.ambiguous if self.classes.find(labels[0]) and self.only is None else self.counts.unmatched)[
-            labels[0]
-        ] += 1
+    def meaning(self, labels: tuple[str, ...]) -> frozenset[int]:
+        """The classes that the labels of one picture may mean: the first, where others do not settle it."""
+        found = self.classes.find(labels[0]) if labels else frozenset()
+        for label in labels[1:]:
+            found = found & self.classes.find(label) or found
+        return found
+
+    def unfit(self, label: str, several: bool) -> None:
+        """Count a label that is no class, or several. Raises UsageError when by now none can be expected to fit."""
+        (self.counts.ambiguous if several else self.counts.unmatched)[label] += 1
         if not self.matched and len(self.seen) < EARLY:
-            self.seen.append(labels[0])
+            self.seen.append(label)
             if len(self.seen) == EARLY:
                 self.classes.check("What was named", self.seen)
-        return None
 
     def agreed(self, table: Table, name: str, labels: tuple[str, ...]) -> None:
-        """Raise UsageError where the columns of a row mean several classes."""
-        means = [found for label in labels if len(found := self.classes.find(label)) == 1]
-        if len({*means}) > 1:
+        """Raise UsageError where the columns of a row mean different classes."""
+        means = [found for label in labels if (found := self.classes.find(label))]
+        if means and not frozenset.intersection(*means):
             raise UsageError(
-                f"{table.path}: the labels of {short(name, 60)} ({some(labels)}) are different classes: "
-                f"say which column holds them, --label-column."
+                f"{table.path}: the labels of {short(name, 60)} ({some(labels)}) are different classes: say which "
+                "column holds the right ones, --label-column."
             )
 
     def end(self) -> Counts:
         """The counts, once every input has been asked for."""
-        tables = (*((self.source.table,) if self.source.table else ()), *(table for table, _ in self.source.exact))
-        missing = [name for table in tables for name in table.missing()]
+        missing = [name for table in self.source.tables for name in table.missing()]
         self.counts.missing, self.counts.missing_first = len(missing), tuple(missing[:3])
-        self.counts.double = sum(len(table.double) for table in tables)
+        self.counts.double = sum(len(table.double) for table in self.source.tables)
         return self.counts
 
 

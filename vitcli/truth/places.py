@@ -24,29 +24,30 @@ class Folders:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.roots = {name.rstrip(os.sep) or os.sep for name in names if os.path.isdir(name)}
+        names = list(names)
+        folders = [name for name in names if os.path.isdir(name)]
+        self.whole = len(folders) == len(names)  # whether folders are all that was named
+        self.roots = {os.path.normpath(name) for name in folders}
 
     def label(self, name: str) -> str | None:
         """The label of an input by its name, None if it lies nowhere."""
-        parts = os.path.abspath(name).split(os.sep)
-        own = name
+        own = name = os.path.normpath(name)
         while own and own not in self.roots:
             shorter = os.path.dirname(own)
             own = shorter if shorter != own else ""
-        if not own:
-            return parts[-2] or None  # nothing above it was named: the folder it is in
+        if not own:  # nothing above it was named
+            return os.path.basename(os.path.dirname(os.path.abspath(name))) if os.path.dirname(name) else None
         below = os.path.relpath(name, own).split(os.sep)
         return below[0] if len(below) > 1 else os.path.basename(os.path.abspath(own)) or None
 
-    def early(self) -> Iterator[tuple[str, list[str]]]:
-        """What can be told of the labels before the first picture: each folder that was named, and those in it."""
+    def early(self) -> Iterator[str]:
+        """What can be told of the labels before the first picture: the folders in what was named, else its names."""
         for root in sorted(self.roots):
             try:
                 found = [entry.name for entry in entries(root) if is_folder(entry) and not entry.name.startswith(".")]
             except OSError:
                 continue  # it has a row that says why
-            if found:
-                yield root, found
+            yield from found or [os.path.basename(os.path.abspath(root))]
 
 
 class Packs:

@@ -103,9 +103,11 @@ class Table:
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         own = next((end for whole in ends for end in (whole, stem(whole)) if end in self.labels), None)
         own = own or self.bases.get(parts[-1]) or self.bases.get(stem(parts[-1]))
-        if own is not None and self.used.setdefault(own, name) != name:
+        if own is None or (before := self.used.setdefault(own, name)) == name:
+            return own
+        if os.path.realpath(before) != os.path.realpath(name):
             raise UsageError(
-                f"{self.path}: {short(own, 60)} could be {short(self.used[own], 60)} or {short(name, 60)}, and so "
+                f"{self.path}: {short(own, 60)} could be {short(before, 60)} or {short(name, 60)}, and so "
                 "would label a wrong picture: name the files in it with their folders."
             )
         return own
@@ -116,8 +118,8 @@ class Table:
 
 
 def plain(name: str) -> str:
-    """A file's name with `/` between its parts, and nothing that leads nowhere."""
-    return os.path.normpath(name.replace("!/", "/")).replace(os.sep, "/").lstrip("/")
+    """A file's name with `/` between its parts, and nothing that leads nowhere; an address as it is."""
+    return name if "://" in name[:8] else os.path.normpath(name.replace("!/", "/")).replace(os.sep, "/")
 
 
 def stem(name: str) -> str:
