@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcli.evaluation import comparing, fitting, metrics
+from vitcli.evaluation import comparing, fitting, metrics, scores
 from vitcli.evaluation.metrics import Bools, Floats, Rate
 
 # scores with many ties, and whether each answer was right
@@ -191,7 +191,7 @@ def test_logits_are_read_a_block_at_a_time() -> None:
         shape = logits.shape
         most = 0
 
-        def __getitem__(self, rows: slice) -> np.ndarray:
+        def __getitem__(self, rows: slice, /) -> np.ndarray:
             found = logits[rows]
             self.most = max(self.most, len(found))
             return found
@@ -199,7 +199,7 @@ def test_logits_are_read_a_block_at_a_time() -> None:
     file = File()
     assert metrics.temperature(file, truth) == metrics.temperature(logits, truth)
     assert np.array_equal(metrics.confidence(file, 2.0), metrics.confidence(logits, 2.0))
-    assert 0 < file.most <= metrics.BLOCK
+    assert 0 < file.most <= scores.BLOCK
 
 
 def test_confidence_is_the_largest_of_the_softmax() -> None:

@@ -15,7 +15,8 @@ from vitcli.evaluation.metrics import Bin, Bools, OfClass, Point, Rate
 from vitcli.labels import Labels
 
 if TYPE_CHECKING:
-    from vitcli.evaluation.scores import Counts, Judged
+    from vitcli.evaluation.scores import Judged
+    from vitcli.truth import Counts
 
 POINTS = 100  # of the risk-coverage curve that are told
 CONFUSIONS = 100  # that are told

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, in numpy alone: n pictures, k classes; `score` [n] of the best class, `right` [n] bool.
+"""The figures of an evaluation: n pictures, k classes; `score` [n] of the best class, `right` [n] bool.
 
 docs/evaluation.md defines each figure and says where it comes from. Nothing here holds more than a block of logits.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from vitcli.evaluation import scores
+from vitcli.evaluation.scores import Logits
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -18,19 +21,7 @@ Indices: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 Z = 1.96  # standard deviations: intervals of 95 %
 BINS = 15  # of the reliability diagram and the ECE, as Guo et al. have them
-BLOCK = 1024  # rows of logits that are held at once
 COLDEST, HOTTEST = 0.01, 100.0  # the temperatures among which one is looked for
-
-
-class Logits(Protocol):
-    """[n k] float32, read by contiguous slices of rows: an array, or a file that is larger than the memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, k)."""
-
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.float32]:
-        """Some rows [m k]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,19 +197,18 @@ def class_accuracy(classes: list[OfClass]) -> float:
     return float(np.mean([c.rate.value for c in classes])) if classes else float("nan")
 
 
-def blocks(logits: Logits, truth: Indices) -> Iterator[tuple[slice, Floats, npt.NDArray[np.intp]]]:
-    """(rows, logits [m k] less the largest of each row, truth [m]) of the pictures that have one right class."""
-    for start in range(0, len(truth), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(truth)))
+def blocks(logits: Logits, truth: Indices) -> Iterator[tuple[Floats, npt.NDArray[np.intp]]]:
+    """(logits [m k] less the largest of each row, truth [m]) of the pictures that have one right class."""
+    for rows, block in scores.blocks(logits):
         one = truth[rows] >= 0
-        z = np.asarray(logits[rows], np.float64)[one]
-        yield rows, z - z.max(axis=1, keepdims=True), truth[rows][one].astype(np.intp)
+        z = block[one].astype(np.float64)
+        yield z - z.max(axis=1, keepdims=True), truth[rows][one].astype(np.intp)
 
 
 def nll(logits: Logits, truth: Indices, temperature: float = 1.0) -> float:
     """The mean of -log softmax(z/T) of the right class, of the pictures with a `truth` of 0 or more; NaN of none."""
     total, n = 0.0, 0
-    for _, z, own in blocks(logits, truth):
+    for z, own in blocks(logits, truth):
         scaled = z / temperature
         total += float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(own)), own]).sum())
         n += len(own)
@@ -228,9 +218,9 @@ def nll(logits: Logits, truth: Indices, temperature: float = 1.0) -> float:
 def confidence(logits: Logits, temperature: float = 1.0) -> Floats:
     """[n]: the largest of softmax(z/T)."""
     out = np.empty(logits.shape[0])
-    for start in range(0, len(out), BLOCK):
-        z = np.asarray(logits[slice(start, start + BLOCK)], np.float64)
-        out[start : start + BLOCK] = 1 / np.exp((z - z.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
+    for rows, block in scores.blocks(logits):
+        z = block.astype(np.float64)
+        out[rows] = 1 / np.exp((z - z.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
     return out
 
 
@@ -260,7 +250,7 @@ def _derivatives(logits: Logits, truth: Indices, beta: float) -> tuple[float, fl
     """The first and second derivative of the summed loss by beta = 1/T, and of how many pictures."""
     slope = curve = 0.0
     n = 0
-    for _, z, own in blocks(logits, truth):
+    for z, own in blocks(logits, truth):
         p = np.exp(beta * z)
         p /= p.sum(axis=1, keepdims=True)
         mean = np.einsum("nk,nk->n", p, z)

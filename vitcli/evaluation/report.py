@@ -1,4 +1,4 @@
-"""Evaluations for a person at a terminal: figures with their intervals, what goes wrong, and two plots in characters."""
+"""Evaluations for a person at a terminal: figures with their intervals, what goes wrong, two plots in characters."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def show(console: Console, evaluations: Sequence[Evaluation], differences: Seque
 def percent(value: float, places: int = 2) -> str:
     """A fraction in percent; a dash where there is none."""
     return "-" if math.isnan(value) else f"{value * 100:.{places}f} %"
+
+
+def bare(value: float, places: int = 2) -> str:
+    """The same, where the sign stands above."""
+    return percent(value, places).removesuffix(" %")
 
 
 def interval(rate: Rate) -> str:
@@ -88,7 +93,7 @@ def detail(found: Evaluation, width: int, drawn: tuple[str, str, str]) -> Iterat
     left, middle = max(len(name) for name, _, _ in rows), max(len(value) for _, value, _ in rows)
     for name, value, note in rows:
         room = width - left - middle - 6
-        shown = note if len(note) <= room else note[: note.rfind(" ", 0, room + 1)] if " " in note[: room + 1] else ""
+        shown = next((part for part in (note, note.split(",")[0], note.split(";")[0]) if len(part) <= room), "")
         yield Text.assemble(
             f"  {name:<{left}}  ", (f"{value:>{middle}}", "cyan"), ("  " + shown if shown else "", "dim")
         )
@@ -180,12 +185,12 @@ def beside(found: Sequence[Evaluation], differences: Sequence[Difference], width
     if not same:
         columns.append(("n", [f"{one.top1.n:,}" for one in found]))
     columns += [
-        ("top-1", [percent(one.top1.value) for one in found]),
-        ("from to", [interval(one.top1) for one in found]),
-        ("top-5", [percent(one.top5.value) for one in found]),
-        *([("ReaL", [percent(one.real.value) if one.real else "-" for one in found])] if any(o.real for o in found) else []),
+        ("top-1 %", [bare(one.top1.value) for one in found]),
+        ("95 % int.", [interval(one.top1).replace(" to ", "-") for one in found]),
+        ("top-5 %", [bare(one.top5.value) for one in found]),
+        *([("ReaL %", [bare(o.real.value) if o.real else "-" for o in found])] if any(o.real for o in found) else []),
         ("ECE", [f"{one.scored.ece:.4f}" if one.scored.ece is not None else "-" for one in found]),
-        (f"cov. {found[0].accuracy * 100:g} %", [percent(one.scored.coverage.coverage, 1) for one in found]),
+        (f"at {found[0].accuracy * 100:g} %", [bare(one.scored.coverage.coverage, 1) for one in found]),
         ("params", [millions(one.about.get("parameters")) for one in found]),
         ("pictures/s", [f"{one.about['pictures_per_second']:,.3g}" if one.about.get("pictures_per_second") else "-"
                         for one in found]),
