@@ -185,7 +185,7 @@ class Labelled:
         found = self.meaning(labels)
         if len(found) == 1 and (self.only is None or found <= self.only):
             self.matched = True
-            return Right(*found, real)
+            return Right(next(iter(found)), real)
         if said and labels:  # ReaL alone may be what counts, and then a folder need not be a class
             self.unfit(labels[0], len(found) > 1)
         elif real is None:
