@@ -19,6 +19,7 @@ from vitcli.errors import VitError
 COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
     "evaluate": ("vitcli.cli.evaluate:evaluate", "Measure how good a model is, on labelled pictures."),
+    "calibrate": ("vitcli.cli.calibrate:calibrate", "Find out how sure a model has to be."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),

@@ -11,15 +11,17 @@ from vitcli.cli import console, options, run
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
     from vitcli.evaluation.scores import Judged
+    from vitcli.labels import Labels
     from vitcli.report import Report
     from vitcli.truth import Source
 
 
 @options.grouped
 def evaluate(
-    network: options.Network,
+    network: options.Models,
     weights: options.LabelledWeights,
     truths: options.Truths,
+    reports: options.Reports,
     inputs: options.Inputs,
     decoding: options.Decoding,
     rows: options.JudgedRows,
@@ -43,20 +45,34 @@ def evaluate(
     vit evaluate photos/ --truth labels.csv        columns file and label
     vit evaluate val/ --truth ILSVRC2012_validation_ground_truth.txt
     vit evaluate val/ -o rows.csv --resume         a row for each picture
+    vit evaluate val/ --html report.html           plots, and what went wrong
+    vit evaluate val/ -m vit-base-patch16-224 --against microsoft/resnet-50
     """
+    from vitcli.cli import reporting
     from vitcli.errors import UsageError
 
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one folder or file of labelled pictures, or - to read names from stdin.")
     source = labels_of(paths or [], truths)
+    reporting.check(network, reports, rows, truths, inputs, source)
     read = [("a file of labels", file) for file in (*source.read, *([truths.classes] if truths.classes else []))]
-    run.apart(rows, [*run.named(list(source.names), weights), *read])
-    given = run.Given.of(list(source.names), network.device, inputs)
-    classifier = among(run.load(network, weights, rows, given, quiet), truths)
-    judged, report = evaluated(classifier, given, source, network, decoding, rows, quiet, verbose)
-    if not report.interrupted:
-        told(judged, report)
-    run.settle(report)
+    written = {"--html": reports.html, "--calibrate": reports.calibrate}
+    run.apart(rows, [*run.named(list(source.names), weights), *read], written)
+    done: list[reporting.Done] = []
+    for load in reporting.loaders(network, weights, rows, quiet):
+        given = run.Given.of(list(source.names), network.device, inputs)
+        classifier = among(load(given), truths)
+        judged, report = evaluated(
+            classifier, given, source, network, decoding, rows, quiet, verbose, done[0].labels if done else None
+        )
+        if report.interrupted:
+            run.settle(report)
+        done.append(reporting.Done.of(classifier, given, judged, report, reports.accuracy))
+        if reports.calibrate is not None:
+            reporting.calibrate(classifier, judged, reports.calibrate, reports.accuracy, quiet)
+    reporting.told(done, rows.format, reports.html, quiet)
+    for one in done:
+        run.settle(one.report)
 
 
 def labels_of(paths: list[str], truths: options.Truths) -> Source:
@@ -94,8 +110,12 @@ def evaluated(
     rows: options.Rows,
     quiet: bool,
     verbose: bool,
+    numbered: Labels | None = None,
 ) -> tuple[Judged, Report]:
-    """Every input answered and held against its label. Raises VitError where not one picture could be judged."""
+    """Every input answered and held against its label; `numbered` are the classes that numbers count, if not its own.
+
+    Raises VitError where not one picture could be judged.
+    """
     from dataclasses import replace
 
     from vitcli import writers
@@ -112,7 +132,7 @@ def evaluated(
     )
     header = {**classifier.header(), "decode": decoding.decode, "truth": source.record()} if kind else {}
     chosen = frozenset(classifier.only.classes) if classifier.only else None
-    labelled = Labelled(source, classifier.labels, chosen)
+    labelled = Labelled(source, classifier.labels, chosen, numbered)
     judge = Judge(
         classifier,
         labelled,
@@ -132,8 +152,3 @@ def evaluated(
     if not len(judged) and not report.interrupted:
         raise VitError("Not one picture could be judged: none has both an answer and a label that is a class.")
     return judged, report
-
-
-def told(judged: Judged, report: Report) -> None:
-    """The figures on stdout."""
-    typer.echo(f"{len(judged):,} pictures: top-1 {judged.right.mean():.2%}, top-5 {judged.right5.mean():.2%}")

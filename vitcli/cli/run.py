@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -93,9 +93,14 @@ class Given:
         return self.known if self.known is not None and self.known <= FEW else None
 
 
-def apart(rows: options.Rows, read: Iterable[tuple[str, str | Path | int]]) -> None:
-    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`."""
-    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json}
+def apart(
+    rows: options.Rows, read: Iterable[tuple[str, str | Path | int]], more: Mapping[str, Path | None] | None = None
+) -> None:
+    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`.
+
+    `more` are files that a command writes besides.
+    """
+    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json, **(more or {})}
     if any(written.values()):  # else nothing has to be imported for it
         from vitcli.writers.places import Read, check
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lgamma, log
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,17 @@ class Difference:
     def value(self) -> float:
         """Accuracy of the first less that of the second; NaN of no pictures."""
         return (self.only_ours - self.only_theirs) / self.n if self.n else float("nan")
+
+    def record(self) -> dict[str, Any]:
+        """The comparison as JSON-ready values."""
+        return {
+            "n": self.n,
+            "difference": self.value,
+            "interval": list(self.interval),
+            "p": self.p,
+            "only_model": self.only_ours,
+            "only_against": self.only_theirs,
+        }
 
     @property
     def clear(self) -> bool:

@@ -8,12 +8,27 @@ that are counted would fall short on others every other time. It also means that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from vitcli.evaluation.metrics import Bools, Floats, Indices, Point, risk_coverage
+from vitcli import calibration as calibrations
+from vitcli.evaluation import scores
+from vitcli.evaluation.metrics import (
+    COLDEST,
+    HOTTEST,
+    Bools,
+    Floats,
+    Indices,
+    Point,
+    confidence,
+    risk_coverage,
+    temperature,
+)
+from vitcli.evaluation.scores import Judged
+from vitcli.wordnet import Tree
 
 ACCURACIES = (0.8, 0.9, 0.95, 0.99)  # that thresholds are chosen for
 MARGIN = 1.0  # standard errors
@@ -88,3 +103,70 @@ def theta(climbs: Sequence[Climb], accuracy: float) -> Point | None:
         return None
     first = int(held[0])
     return Point(float(candidates[first]), int(answered[first] - wrong[first]), int(answered[first]), len(climbs))
+
+
+def calibration(
+    judged: Judged, header: Mapping[str, Any], sha256: str, accuracy: float, made: str
+) -> calibrations.Calibration:
+    """What a file holds of a model with this `Classifier.header()`; `accuracy` is one more that is asked for.
+
+    Scores are those of the temperature, where the classes exclude each other, as they will be when it is used.
+    """
+    softmax = judged.labels.activation == "softmax"
+    t = temperature(judged.logits, judged.truth) if softmax else 1.0
+    t = t if np.isfinite(t) else 1.0  # not one picture with a single right class
+    score = confidence(judged.logits, t) if softmax else judged.score
+    targets = sorted({*ACCURACIES, accuracy})
+    tree = Tree.of(judged.labels)
+    climbs = list(climbs_of(judged, tree, t)) if softmax and tree.classes else []
+    return calibrations.Calibration(
+        model=header["model"],
+        sha256=sha256,
+        preprocess=header["preprocess"],
+        labels=header["labels"],
+        activation=header["activation"],
+        dtype=header["dtype"],
+        n=len(judged),
+        temperature=t,
+        thresholds=tuple(point(target, threshold(score, judged.right, target)) for target in targets),
+        rollup=tuple(point(target, theta(climbs, target)) for target in targets) if climbs else (),
+        made=made,
+        version=header["version"],
+    )
+
+
+def point(accuracy: float, found: Point | None) -> calibrations.Point:
+    """As the file has it."""
+    if found is None:
+        return calibrations.Point(accuracy, None, 0.0, (0.0, 1.0))
+    return calibrations.Point(accuracy, found.threshold, found.coverage, found.rate.interval)
+
+
+def climbs_of(judged: Judged, tree: Tree, t: float) -> Iterator[Climb]:
+    """The way up of every picture that has one right class."""
+    below = {term: frozenset(classes.tolist()) for term, classes in tree.classes.items()}
+    for rows, block in scores.blocks(judged.logits):
+        for logits, truth in zip(block, judged.truth[rows].tolist(), strict=True):
+            if truth < 0:
+                continue
+            probabilities = judged.labels.scores(logits.astype(np.float64) / t)
+            best = int(logits.argmax())
+            ladder = tree.ladder(best, probabilities)
+            yield Climb.of(
+                [float(probabilities[best]), *(probability for _, probability in ladder)],
+                [best == truth, *(truth in below[term] for term, _ in ladder)],
+            )
+
+
+def doubts(found: calibrations.Calibration) -> Iterator[str]:
+    """What a person should know of a calibration."""
+    if found.n < calibrations.FEW:
+        yield (
+            f"{found.n} labelled pictures are too few to mean much: the intervals are wide, and other pictures may "
+            "fare worse. Some hundreds are a start, some thousands are better."
+        )
+    lacking = [f"{one.accuracy:g}" for one in found.thresholds if one.least is None]
+    if lacking:
+        yield f"No score is high enough, on so few pictures, to promise an accuracy of {', '.join(lacking)}."
+    if found.temperature in (COLDEST, HOTTEST):
+        yield f"The temperature ran to its limit, {found.temperature:g}: do these labels belong to this model?"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vitcli.escaping import printable, short
 from vitcli.evaluation.comparing import Difference
 from vitcli.evaluation.measured import Evaluation
-from vitcli.evaluation.metrics import Bin, Rate
+from vitcli.evaluation.metrics import Bin, OfClass, Rate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,8 +78,12 @@ def figures(found: Evaluation) -> Iterator[tuple[str, str, str]]:
         )
     else:
         yield name, "none", "no score is high enough for this accuracy"
-    if rate := found.about.get("pictures_per_second"):
-        yield "speed", f"{rate:,.3g}/s", " ".join(str(found.about[k]) for k in ("device", "dtype") if k in found.about)
+    if found.about.get("pictures_per_second"):
+        yield (
+            "speed",
+            f"{pace(found)}/s",
+            " ".join(str(found.about[k]) for k in ("device", "dtype") if k in found.about),
+        )
 
 
 def detail(found: Evaluation, width: int, drawn: tuple[str, str, str]) -> Iterator[Line]:
@@ -105,10 +109,15 @@ def detail(found: Evaluation, width: int, drawn: tuple[str, str, str]) -> Iterat
         yield from curve_plot(found.scored.curve, width, drawn)
 
 
-def worst_classes(found: Evaluation, width: int) -> Iterator[Line]:
-    """The classes with the lowest accuracy, those with many pictures first."""
+def worst(found: Evaluation) -> list[OfClass]:
+    """The classes that have errors, those with the lowest accuracy first, then those with many pictures."""
     enough = [c for c in found.by_class if c.rate.n >= ENOUGH] or found.by_class
-    wrong = sorted((c for c in enough if c.rate.hits < c.rate.n), key=lambda c: (c.rate.value, -c.rate.n))
+    return sorted((c for c in enough if c.rate.hits < c.rate.n), key=lambda c: (c.rate.value, -c.rate.n))
+
+
+def worst_classes(found: Evaluation, width: int) -> Iterator[Line]:
+    """A few of them."""
+    wrong = worst(found)
     if not wrong:
         return
     yield ""
@@ -175,16 +184,13 @@ def nearest(curve: Sequence[tuple[float, float]], coverage: float) -> float:
     return next((accuracy for covered, accuracy in curve if covered >= coverage), curve[-1][1])
 
 
-def beside(found: Sequence[Evaluation], differences: Sequence[Difference], width: int) -> Iterator[Line]:
-    """Several models: a table, then how the first differs from each other one."""
-    from rich.text import Text
-
+def columns(found: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
+    """Several models side by side: the names of the columns, and a row of each."""
     same = len({one.top1.n for one in found}) == 1
-    yield Text(f"{len(found)} models, {found[0].top1.n:,} pictures" if same else f"{len(found)} models", "bold")
-    columns = [("model", [short(one.name, 40) for one in found])]
+    cells = [("model", [short(one.name, 40) for one in found])]
     if not same:
-        columns.append(("n", [f"{one.top1.n:,}" for one in found]))
-    columns += [
+        cells.append(("n", [f"{one.top1.n:,}" for one in found]))
+    cells += [
         ("top-1 %", [bare(one.top1.value) for one in found]),
         ("95 % int.", [interval(one.top1).replace(" to ", "-") for one in found]),
         ("top-5 %", [bare(one.top5.value) for one in found]),
@@ -192,11 +198,26 @@ def beside(found: Sequence[Evaluation], differences: Sequence[Difference], width
         ("ECE", [f"{one.scored.ece:.4f}" if one.scored.ece is not None else "-" for one in found]),
         (f"at {found[0].accuracy * 100:g} %", [bare(one.scored.coverage.coverage, 1) for one in found]),
         ("params", [millions(one.about.get("parameters")) for one in found]),
-        ("pictures/s", [f"{one.about['pictures_per_second']:,.3g}" if one.about.get("pictures_per_second") else "-"
-                        for one in found]),
-    ]  # fmt: skip
-    widths = [max(len(name), *map(len, cells)) for name, cells in columns]
-    rows = [[name for name, _ in columns], *map(list, zip(*(cells for _, cells in columns), strict=True))]
+        ("pictures/s", [pace(one) for one in found]),
+    ]
+    return [name for name, _ in cells], [list(row) for row in zip(*(column for _, column in cells), strict=True)]
+
+
+def pace(found: Evaluation) -> str:
+    """Pictures a second."""
+    rate = found.about.get("pictures_per_second")
+    return f"{rate:,.3g}" if rate else "-"
+
+
+def beside(found: Sequence[Evaluation], differences: Sequence[Difference], width: int) -> Iterator[Line]:
+    """Several models: a table, then how the first differs from each other one."""
+    from rich.text import Text
+
+    head, body = columns(found)
+    same = "n" not in head
+    yield Text(f"{len(found)} models, {found[0].top1.n:,} pictures" if same else f"{len(found)} models", "bold")
+    rows = [head, *body]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sum(widths) + 2 * len(widths) <= width:
         for i, row in enumerate(rows):
             first, *rest = (f"{cell:<{w}}" if j == 0 else f"{cell:>{w}}"

@@ -158,11 +158,14 @@ def beside(path: str, file: str) -> str:
 class Labelled:
     """Which classes are right for an input, of a model with these labels.
 
-    `only` are the classes that are ranked, None for all. Raises UsageError when the labels do not fit the model.
+    `only` are the classes that are ranked, None for all; `numbered` as in `Classes`. Raises UsageError when the labels
+    do not fit the model.
     """
 
-    def __init__(self, source: Source, labels: Labels, only: frozenset[int] | None = None) -> None:
-        self.source, self.classes, self.only = source, Classes(labels), only
+    def __init__(
+        self, source: Source, labels: Labels, only: frozenset[int] | None = None, numbered: Labels | None = None
+    ) -> None:
+        self.source, self.classes, self.only = source, Classes(labels, numbered), only
         self.folders, self.packs = Folders(source.names), Packs(self.classes)
         self.counts = Counts()
         self.matched = False

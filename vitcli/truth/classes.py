@@ -20,10 +20,13 @@ SHOWN = 3  # names in a sentence
 
 
 class Classes:
-    """The classes of a model, found by what people call them."""
+    """The classes of a model, found by what people call them.
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
+    `numbered` are the classes that numbers count, where those are another model's: the same by WordNet id or by name.
+    """
+
+    def __init__(self, labels: Labels, numbered: Labels | None = None) -> None:
+        self.labels, self.numbered = labels, numbered or labels
         self.wnids: dict[str, set[int]] = {}
         self.own: dict[str, set[int]] = {}
         self.others: dict[str, set[int]] = {}
@@ -47,10 +50,19 @@ class Classes:
         if (wnid := WNID.match(label)) and (found := self.wnids.get(wnid[0])):
             return found
         own, number = self.own.get(normal(label), set()), self.number(label)
-        if number is not None and number < len(self.labels):
-            return own | {number}  # classes that are called by numbers, but by others than their own, leave it open
+        if number is not None and number < len(self.numbered):
+            return own | self.counted(
+                number
+            )  # classes that are called by numbers, but by others than their own, leave it open
         # the exact name of one class may be a further name of others: what a row shows is always found again
         return own or self.others.get(normal(label), set())
+
+    def counted(self, number: int) -> set[int]:
+        """The classes of this number."""
+        if self.numbered is self.labels:
+            return {number}
+        wnid, name = self.numbered.wnids[number], self.numbered.names[number]
+        return self.wnids.get(wnid or "") or self.own.get(normal(name)) or self.others.get(normal(name), set())
 
     def number(self, label: str) -> int | None:
         """The number that a label is."""
@@ -64,10 +76,10 @@ class Classes:
         """
         seen = list(dict.fromkeys(labels))
         for label in seen:
-            if (number := self.number(label)) is not None and number >= len(self.labels) and not self.find(label):
-                counted = " Does it count from 1?" if number == len(self.labels) else ""
+            if (number := self.number(label)) is not None and number >= len(self.numbered) and not self.find(label):
+                counted = " Does it count from 1?" if number == len(self.numbered) else ""
                 raise UsageError(
-                    f"{where} has the label {number}, but this model's classes are 0 to {len(self.labels) - 1}: the "
+                    f"{where} has the label {number}, but this model's classes are 0 to {len(self.numbered) - 1}: the "
                     f"labels fit another model.{counted}"
                 )
         if seen and not any(self.find(label) for label in seen):
