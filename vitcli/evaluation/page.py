@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -214,19 +213,17 @@ def risk_coverage(curve: Sequence[tuple[float, float]]) -> Iterator[str]:
 
 def matrix(found: Evaluation) -> Iterator[str]:
     """What is taken for what, among the classes that are confused most."""
-    weight: Counter[int] = Counter()
-    for truth, answer, n in found.confusions:
-        weight[truth] += n
-        weight[answer] += n
-    chosen = sorted(index for index, _ in weight.most_common(MATRIX))
+    pairs = [classes for *classes, _ in found.confusions]
+    confused = list(dict.fromkeys(index for pair in pairs for index in pair))
+    chosen = sorted(confused[:MATRIX])
     place = {index: i for i, index in enumerate(chosen)}
     cells = {(place[t], place[a]): n for t, a, n in found.confusions if t in place and a in place}
     right = {place[c.index]: c.rate.hits for c in found.by_class if c.index in place and c.rate.hits}
     cells |= {(i, i): n for i, n in right.items()}
     most = max((n for (t, a), n in cells.items() if t != a), default=1)
-    side, left, top = 24, 170, 120
-    width, height = left + side * len(chosen) + 80, top + side * len(chosen) + 10
-    all_of_them = len(chosen) == len(weight)
+    side, left, top = 24, 170, 150
+    width, height = left + side * len(chosen) + 110, top + side * len(chosen) + 10
+    all_of_them = len(chosen) == len(confused)
     yield f"<h3>Confusions{'' if all_of_them else f', of the {len(chosen)} classes that are confused most'}</h3>"
     yield "<p>A row is what a picture shows, a column what was answered; grey is right.</p>"
     yield f'<div class="wide"><svg class="matrix" viewBox="0 0 {width} {height}" role="img">'

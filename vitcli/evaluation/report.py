@@ -196,7 +196,7 @@ def columns(found: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
         ("top-5 %", [bare(one.top5.value) for one in found]),
         *([("ReaL %", [bare(o.real.value) if o.real else "-" for o in found])] if any(o.real for o in found) else []),
         ("ECE", [f"{one.scored.ece:.4f}" if one.scored.ece is not None else "-" for one in found]),
-        (f"at {found[0].accuracy * 100:g} %", [bare(one.scored.coverage.coverage, 1) for one in found]),
+        ("coverage %", [bare(one.scored.coverage.coverage, 1) for one in found]),
         ("params", [millions(one.about.get("parameters")) for one in found]),
         ("pictures/s", [pace(one) for one in found]),
     ]
