@@ -44,7 +44,9 @@ class Judge:
     def __init__(
         self, classifier: Classifier, labelled: Labelled, opened: tuple[Callable[[], Output], Callable[[], Spool]]
     ) -> None:
-        self.classifier, self.labelled, self.opened = classifier, labelled, opened
+        self.topk = classifier.topk
+        self.classifier = classifier if self.topk >= BEST else replace(classifier, topk=BEST)
+        self.labelled, self.opened = labelled, opened
         self.gathered = Gathered(classifier.labels, self.among)
         self.due: deque[Due] = deque()
         self.asked = 0
@@ -75,10 +77,9 @@ class Judge:
 
     def answer(self, picture: Prepared, row: Logits) -> Prediction:
         """The classifier's answer, and the truth. Raises as the classifier does."""
-        topk = self.classifier.topk
-        found = replace(self.classifier, topk=max(topk, BEST)).answer(picture, row)
+        found = self.classifier.answer(picture, row)
         self.best, self.row = found.top, row
-        return replace(found, top=found.top[:topk], truth=self.truth(self.due[0].truth, row))
+        return replace(found, top=found.top[: self.topk], truth=self.truth(self.due[0].truth, row))
 
     def truth(self, right: Right, row: Logits) -> Truth | None:
         """What a row shows of the truth of a picture with these logits."""

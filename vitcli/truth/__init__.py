@@ -73,18 +73,21 @@ class Counts:
         """What the user should know, for a person; nothing where all is well."""
         for found, are in ((self.unmatched, "of no class"), (self.ambiguous, "of several classes")):
             if found:
-                names = (f"{name} ({meant(classes, name)})" if classes.find(name) else name for name in found)
-                count = found.total()
-                yield (
-                    f"{count:,} {'picture has a label' if count == 1 else 'pictures have labels'} {are} "
-                    f"and {'was' if count == 1 else 'were'} not judged: {some(names, len(found))}."
-                )
+                names = [f"{name} ({meant(classes, name)})" if classes.find(name) else name for name in found]
+                pictures = told(found.total(), "picture has a label", "pictures have labels")
+                yield f"{pictures} {are} and {'was' if found.total() == 1 else 'were'} not judged: {some(names, most=160)}."
         if self.unlabelled:
-            yield f"{self.unlabelled:,} {'picture has' if self.unlabelled == 1 else 'pictures have'} no label."
+            yield f"{told(self.unlabelled, 'picture has', 'pictures have')} no label."
         if self.missing:
-            yield f"{self.missing:,} labels have no picture: {some(self.missing_first, self.missing)}."
+            files = some(self.missing_first, self.missing)
+            yield f"{told(self.missing, 'label has', 'labels have')} no picture: {files}."
         if self.double:
-            yield f"{self.double:,} labels are there twice, and were used once."
+            yield f"{told(self.double, 'label is', 'labels are')} there twice, with the same meaning."
+
+
+def told(count: int, one: str, many: str) -> str:
+    """A count and what it counts."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def meant(classes: Classes, label: str) -> str:

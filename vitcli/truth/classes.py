@@ -95,9 +95,9 @@ def normal(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
 
 
-def some(names: Iterable[str], count: int | None = None) -> str:
-    """The first few names, and how many more there are."""
+def some(names: Iterable[str], count: int | None = None, most: int = 40) -> str:
+    """The first few names, each cut to `most` characters, and how many more there are."""
     names = list(names)
     count = len(names) if count is None else count
     more = count - min(SHOWN, len(names))
-    return ", ".join(short(name, 40) for name in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(short(name, most) for name in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
