@@ -38,6 +38,7 @@ class Source:
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
         self.size = self._state[2]
+        self._sha256: str | None = None  # once it is known: a file that changes is refused whenever it is read
 
     def read_ahead(self) -> None:
         """Have the system fetch the file from the disk while this process does other things."""
@@ -78,13 +79,15 @@ class Source:
         return io.BufferedReader(_Stream(self, offset))
 
     def sha256(self) -> str:
-        """Of the whole file."""
-        import hashlib  # here, because a cold start does without it
+        """Of the whole file; it is read once."""
+        if self._sha256 is None:
+            import hashlib  # here, because a cold start does without it
 
-        found = hashlib.sha256()
-        for offset in range(0, self.size, PIECE):
-            found.update(self.read(offset, PIECE))
-        return found.hexdigest()
+            found = hashlib.sha256()
+            for offset in range(0, self.size, PIECE):
+                found.update(self.read(offset, PIECE))
+            self._sha256 = found.hexdigest()
+        return self._sha256
 
     def still_there(self) -> None:
         """Raise CheckpointError if another file has taken the place: shards could be of two networks."""

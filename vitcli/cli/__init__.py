@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": ("vitcli.cli.calibrate:calibrate", "Find out how sure a model has to be."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
+    "labels": ("vitcli.cli.labels:labels", "Search the classes and their broader terms."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),
     "verify": ("vitcli.cli.verify:verify", "Show that the numbers are the reference's."),
     "convert": ("vitcli.cli.convert:convert", "Rewrite any checkpoint in the hub's layout."),
