@@ -24,7 +24,7 @@ def calibrate(
         list[str] | None,
         typer.Argument(metavar="PATH...", help="Labelled pictures, as `vit evaluate` takes them."),
     ] = None,
-    accuracy: options.Accuracy = 0.95,
+    accuracy: options.TargetAccuracy = 0.95,
     force: options.Force = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -239,7 +239,7 @@ Against = Annotated[
         help="Any image classifier of transformers (ResNet, ConvNeXt, Swin ...), to compare with. Repeatable.",
     ),
 ]  # fmt: skip
-Accuracy = Annotated[
+TargetAccuracy = Annotated[
     float,
     typer.Option(metavar="P", rich_help_panel=COMPARED, help="How many pictures can be answered with this accuracy?"),
 ]
@@ -481,7 +481,7 @@ class Models(Network):
 class Reports(Group):
     """What is told of an evaluation, and where."""
 
-    accuracy: Accuracy = 0.95
+    accuracy: TargetAccuracy = 0.95
     html: Html = None
     calibrate: CalibrationFile = None
 

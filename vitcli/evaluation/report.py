@@ -32,8 +32,9 @@ def show(console: Console, evaluations: Sequence[Evaluation], differences: Seque
     drawn = ASCII if console.options.ascii_only else BLOCKS
     first = evaluations[0]
     lines = detail(first, width, drawn) if len(evaluations) == 1 else beside(evaluations, differences, width)
+    console.width = width
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(line)
 
 
 def percent(value: float, places: int = 2) -> str:
@@ -147,7 +148,7 @@ def reliability_plot(bins: Sequence[Bin], width: int, drawn: tuple[str, str, str
     full, empty, mark = drawn
     yield ""
     yield heading("Reliability", f"the bar is the accuracy, {mark} the mean score; in between, what is amiss")
-    bar = max(10, min(60, width - 26))
+    bar = max(6, min(60, width - 26))
     for b in reversed(bins):
         if not b.n:
             continue
@@ -231,9 +232,7 @@ def beside(found: Sequence[Evaluation], differences: Sequence[Difference], width
                 yield Text.assemble((f"    {name:<{max(map(len, rows[0]))}}  ", "dim"), cell)
     if differences:
         yield ""
-        yield heading(
-            "Differences in top-1", "over the pictures that both answered; 95 % interval by bootstrap, p by McNemar"
-        )
+        yield heading("Differences in top-1", "on the pictures that both answered; interval by bootstrap, p by McNemar")
     for other, one in zip(found[1:], differences, strict=True):
         yield from wrapped(sentence(found[0], other, one), width)
 
