@@ -121,7 +121,7 @@ def test_parquet_gives_the_same_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.csv", "file,label\n1.jpg,tench\n1.jpg,goldfish\n", "1.jpg is there twice, with different labels (tench; gold"),
+        ("a.csv", "file,label\n1.jpg,tench\n1.jpg,goldfish\n", "1.jpg is there twice, with different labels (tench; g"),
         ("a.csv", "picture,label\n1.jpg,tench\n", "(picture, label) is known to hold files: name it, --file-column"),
         ("a.csv", "file,kind\n1.jpg,tench\n", "(file, kind) is known to hold labels: name it, --label-column"),
         ("a.csv", "file,label\n,tench\n", "row 1 names no file in its column 'file'"),
@@ -316,8 +316,7 @@ def test_folders_that_are_no_class_are_said_before_the_first_picture(elsewhere: 
 def test_labels_that_never_match_end_a_run_early(elsewhere: Path) -> None:
     labelled = Labelled(Source.of(["x.tar"]), IMAGENET)
     with pytest.raises(UsageError, match=r"none of the labels \(cats\) is a class"):
-        for i in range(1000):
-            labelled.of(f"somewhere/cats/{i}.jpg")
+        list(map(labelled.of, (f"somewhere/cats/{i}.jpg" for i in range(1000))))
     assert labelled.counts.inputs < 1000
 
 

@@ -53,6 +53,8 @@ def evaluate(
 
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one folder or file of labelled pictures, or - to read names from stdin.")
+    if rows.options().resume and rows.output is None:
+        raise UsageError("--resume needs an output file: name it with -o.")
     source = labels_of(paths or [], truths)
     reporting.check(network, reports, rows, truths, inputs, source)
     read = [("a file of labels", file) for file in (*source.read, *([truths.classes] if truths.classes else []))]

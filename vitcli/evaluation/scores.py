@@ -210,9 +210,10 @@ class Spool:
             raise OutputError(f"{self.path or 'A temporary file'} ends too early: somebody cut it.")
         return np.frombuffer(data, self.row)
 
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+    def __del__(self) -> None:
+        """The figures are computed when the run is over: the file is open as long as anybody can read it."""
+        if hasattr(self, "file"):
+            self.file.close()
 
 
 class SpooledLogits:

@@ -75,7 +75,8 @@ class Counts:
             if found:
                 names = [f"{name} ({meant(classes, name)})" if classes.find(name) else name for name in found]
                 pictures = told(found.total(), "picture has a label", "pictures have labels")
-                yield f"{pictures} {are} and {'was' if found.total() == 1 else 'were'} not judged: {some(names, most=160)}."
+                was = "was" if found.total() == 1 else "were"
+                yield f"{pictures} {are} and {was} not judged: {some(names, most=160)}."
         if self.unlabelled:
             yield f"{told(self.unlabelled, 'picture has', 'pictures have')} no label."
         if self.missing:
