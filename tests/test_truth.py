@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -294,6 +295,12 @@ def test_a_folder_is_a_label_by_its_name_and_not_by_its_place(elsewhere: Path) -
         folders = [labelled.of(f"{root.rstrip('/')}/{name}/x.jpg").label for name in ("100", "2", "0", "goldfish")]
         assert folders == [100, 2, 0, 1]
         assert labelled.of(f"{root.rstrip('/')}/n01484850/7/x.jpg").label == 2  # whatever lies below
+    os.chdir("val")
+    here = Labelled(Source.of(["."]), IMAGENET)
+    assert [here.of(name).label for name in ("./goldfish/7/x.jpg", "./2/x.jpg", "./x.jpg")] == [1, 2, None]
+    above = Labelled(Source.of(["..", "."]), IMAGENET)
+    assert above.of("../val/2/x.jpg").label is None
+    os.chdir("..")
     single = Labelled(Source.of(["val/goldfish", "val/2"]), IMAGENET)
     assert [single.of(name).label for name in ("val/goldfish/1.jpg", "val/2/1.jpg")] == [1, 2]
     named = Labelled(Source.of(["val/*/1.jpg"]), IMAGENET)
