@@ -248,7 +248,7 @@ def test_the_classes_of_a_file_are_ranked_among_themselves(classifier: Classifie
         np.testing.assert_array_equal(getattr(part, name), getattr(again, name), name)
     assert part.classes == kept
     assert part.labels.names == tuple(LABELS.names[index] for index in kept)
-    assert part.counts.unmatched.total() == len(pictures) - len(inside)
+    assert part.counts.excluded.total() == len(pictures) - len(inside)
 
 
 def _table(pictures: dict[str, int]) -> Path:

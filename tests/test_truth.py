@@ -177,7 +177,7 @@ def test_what_a_file_of_labels_has_twice_or_without_a_picture_is_named(tmp_path:
     counts = labelled.end()
     assert counts.record() == {
         "inputs": 5, "failed": {}, "unlabelled": 2, "unmatched": {"nothing": 1}, "ambiguous": {"crane": 1},
-        "missing": 1, "double": 1,
+        "excluded": {}, "missing": 1, "double": 1,
     }  # fmt: skip
     assert list(counts.sentences(labelled.classes)) == [
         "1 picture has a label of no class and was not judged: nothing.",
@@ -396,7 +396,10 @@ def test_classes_that_are_ranked_are_named_in_a_file(tmp_path: Path) -> None:
             subset(written(tmp_path / "b.txt", text), IMAGENET)
     labelled = Labelled(Source.of(["x"]), IMAGENET, frozenset({0, 2}))
     assert [labelled.of(name) for name in ("a/tench/1.jpg", "a/goldfish/1.jpg")] == [Right(0), Right(None)]
-    assert labelled.counts.unmatched == {"goldfish": 1}
+    assert labelled.counts.excluded == {"goldfish": 1}
+    assert "1 picture has a label of classes that are not ranked and was not judged: goldfish." in [
+        *labelled.counts.sentences(labelled.classes)
+    ]
 
 
 def folders_by_rank(labels: list[str]) -> Iterator[int]:
