@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -176,7 +177,7 @@ def test_what_a_file_of_labels_has_twice_or_without_a_picture_is_named(tmp_path:
     counts = labelled.end()
     assert counts.record() == {
         "inputs": 5, "failed": {}, "unlabelled": 2, "unmatched": {"nothing": 1}, "ambiguous": {"crane": 1},
-        "missing": 1, "double": 1,
+        "excluded": {}, "missing": 1, "double": 1,
     }  # fmt: skip
     assert list(counts.sentences(labelled.classes)) == [
         "1 picture has a label of no class and was not judged: nothing.",
@@ -294,6 +295,12 @@ def test_a_folder_is_a_label_by_its_name_and_not_by_its_place(elsewhere: Path) -
         folders = [labelled.of(f"{root.rstrip('/')}/{name}/x.jpg").label for name in ("100", "2", "0", "goldfish")]
         assert folders == [100, 2, 0, 1]
         assert labelled.of(f"{root.rstrip('/')}/n01484850/7/x.jpg").label == 2  # whatever lies below
+    os.chdir("val")
+    here = Labelled(Source.of(["."]), IMAGENET)
+    assert [here.of(name).label for name in ("./goldfish/7/x.jpg", "./2/x.jpg", "./x.jpg")] == [1, 2, None]
+    above = Labelled(Source.of(["..", "."]), IMAGENET)
+    assert above.of("../val/2/x.jpg").label is None
+    os.chdir("..")
     single = Labelled(Source.of(["val/goldfish", "val/2"]), IMAGENET)
     assert [single.of(name).label for name in ("val/goldfish/1.jpg", "val/2/1.jpg")] == [1, 2]
     named = Labelled(Source.of(["val/*/1.jpg"]), IMAGENET)
@@ -389,7 +396,10 @@ def test_classes_that_are_ranked_are_named_in_a_file(tmp_path: Path) -> None:
             subset(written(tmp_path / "b.txt", text), IMAGENET)
     labelled = Labelled(Source.of(["x"]), IMAGENET, frozenset({0, 2}))
     assert [labelled.of(name) for name in ("a/tench/1.jpg", "a/goldfish/1.jpg")] == [Right(0), Right(None)]
-    assert labelled.counts.unmatched == {"goldfish": 1}
+    assert labelled.counts.excluded == {"goldfish": 1}
+    assert "1 picture has a label of classes that are not ranked and was not judged: goldfish." in [
+        *labelled.counts.sentences(labelled.classes)
+    ]
 
 
 def folders_by_rank(labels: list[str]) -> Iterator[int]:

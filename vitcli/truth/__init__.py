@@ -52,6 +52,7 @@ class Counts:
     unlabelled: int = 0  # no label at all
     unmatched: Counter[str] = field(default_factory=Counter)  # labels that are no class
     ambiguous: Counter[str] = field(default_factory=Counter)  # labels that are several
+    excluded: Counter[str] = field(default_factory=Counter)  # labels that are classes, but not of those that are ranked
     missing: int = 0  # entries of files of labels without a picture
     missing_first: tuple[str, ...] = ()
     double: int = 0  # entries that are there twice
@@ -65,15 +66,21 @@ class Counts:
             "unlabelled": self.unlabelled,
             "unmatched": dict(self.unmatched.most_common()),
             "ambiguous": dict(self.ambiguous.most_common()),
+            "excluded": dict(self.excluded.most_common()),
             "missing": self.missing,
             "double": self.double,
         }
 
     def sentences(self, classes: Classes) -> Iterator[str]:
         """What the user should know, for a person; nothing where all is well."""
-        for found, are in ((self.unmatched, "of no class"), (self.ambiguous, "of several classes")):
+        for found, are in (
+            (self.unmatched, "of no class"),
+            (self.ambiguous, "of several classes"),
+            (self.excluded, "of classes that are not ranked"),
+        ):
             if found:
-                names = [f"{name} ({meant(classes, name)})" if classes.find(name) else name for name in found]
+                several = found is self.ambiguous
+                names = [f"{name} ({meant(classes, name)})" if several else name for name in found]
                 pictures = told(found.total(), "picture has a label", "pictures have labels")
                 was = "was" if found.total() == 1 else "were"
                 yield f"{pictures} {are} and {was} not judged: {some(names, most=160)}."
@@ -190,10 +197,12 @@ class Labelled:
             real = tuple(index for index in real if index in self.only) or None
         said, labels = self.labels(name)
         found = self.meaning(labels)
-        if len(found) == 1 and (self.only is None or found <= self.only):
+        if len(found) == 1:
             self.matched = True
-            return Right(next(iter(found)), real)
-        if said and labels:  # ReaL alone may be what counts, and then a folder need not be a class
+            if self.only is None or found <= self.only:
+                return Right(next(iter(found)), real)
+            self.counts.excluded[labels[0]] += 1
+        elif said and labels:  # ReaL alone may be what counts, and then a folder need not be a class
             self.unfit(labels[0], len(found) > 1)
         elif real is None:
             self.counts.unlabelled += 1

@@ -86,7 +86,7 @@ class Classes:
             fit = "They are WordNet ids, which this model's classes have not. " if all(map(WNID.match, seen)) else ""
             raise UsageError(
                 f"{where}: none of the labels ({some(seen)}) is a class of this model ({some(self.labels.names)}). "
-                f"{fit}Classes are named by WordNet id, name or number: choose the model that they fit."
+                f"{fit}Choose the model that they fit, or say with --truth FILE what the pictures show."
             )
 
 
@@ -100,4 +100,5 @@ def some(names: Iterable[str], count: int | None = None, most: int = 40) -> str:
     names = list(names)
     count = len(names) if count is None else count
     more = count - min(SHOWN, len(names))
-    return ", ".join(short(name, most) for name in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    between = "; " if any("," in name for name in names[:SHOWN]) else ", "
+    return between.join(short(name, most) for name in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -28,13 +28,21 @@ class Folders:
         folders = [name for name in names if os.path.isdir(name)]
         self.whole = len(folders) == len(names)  # whether folders are all that was named
         self.roots = {os.path.normpath(name) for name in folders}
+        self.last: tuple[str, str | None] = "", None  # a folder and its label: most pictures lie where the last one did
 
     def label(self, name: str) -> str | None:
         """The label of an input by its name, None if it lies nowhere."""
+        folder = os.path.dirname(name)
+        if folder != self.last[0]:
+            self.last = folder, self.found(name)
+        return self.last[1] if folder else self.found(name)
+
+    def found(self, name: str) -> str | None:
+        """The same, without remembering it."""
         own = name = os.path.normpath(name)
         while own and own not in self.roots:
-            shorter = os.path.dirname(own)
-            own = shorter if shorter != own else ""
+            up = os.path.dirname(own) or ("" if own in (os.curdir, os.pardir) else os.curdir)
+            own = up if up != own else ""
         if not own:  # nothing above it was named
             return os.path.basename(os.path.dirname(os.path.abspath(name))) if os.path.dirname(name) else None
         below = os.path.relpath(name, own).split(os.sep)
