@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcli.evaluation import comparing, fitting, metrics, scores
+from vitcli.evaluation import comparing, fitting, metrics
 from vitcli.evaluation.metrics import Bools, Floats, Rate
 
 # scores with many ties, and whether each answer was right
@@ -162,7 +162,7 @@ def test_the_temperature_is_that_of_a_plain_optimiser(sharp: float) -> None:
     found = metrics.temperature(logits, truth)
     assert found == pytest.approx(golden_section(loss, 0.01, 100), abs=1e-3)
     assert found == pytest.approx(sharp, rel=0.15)
-    assert metrics.nll(logits, truth, found) == pytest.approx(loss(found), abs=1e-9)
+    assert metrics.likelihood(logits, truth, found)[0] == pytest.approx(loss(found), abs=1e-9)
 
 
 @settings(deadline=None)
@@ -174,7 +174,17 @@ def test_any_logits_have_a_temperature(seed: int, n: int, k: int, scale: float) 
     assert metrics.COLDEST <= t <= metrics.HOTTEST
     for other in (t * 0.9, t * 1.1):
         if metrics.COLDEST < other < metrics.HOTTEST:
-            assert metrics.nll(logits, truth, t) <= metrics.nll(logits, truth, other) + 1e-6
+            assert metrics.likelihood(logits, truth, t)[0] <= metrics.likelihood(logits, truth, other)[0] + 1e-6
+
+
+def test_the_temperature_of_many_pictures_is_that_of_all_not_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, truth = a_model(1000, sharp=0.5)
+    rest, others = a_model(2000, seed=1, sharp=2.0)
+    logits, both = np.concatenate([first, rest]), np.concatenate([truth, others])
+    t = metrics.temperature(logits, both)
+    monkeypatch.setattr(metrics, "PART", 1000 * 10)
+    assert metrics.temperature(logits, both) == pytest.approx(t, abs=1e-6)
+    assert metrics.temperature(first, truth) < t - 0.1
 
 
 def test_only_pictures_with_one_right_class_decide_the_temperature() -> None:
@@ -185,7 +195,7 @@ def test_only_pictures_with_one_right_class_decide_the_temperature() -> None:
 
 
 def test_logits_are_read_a_block_at_a_time() -> None:
-    logits, truth = a_model(3000)
+    logits, truth = a_model(3000, k=1000)
 
     class File:
         shape = logits.shape
@@ -199,7 +209,7 @@ def test_logits_are_read_a_block_at_a_time() -> None:
     file = File()
     assert metrics.temperature(file, truth) == metrics.temperature(logits, truth)
     assert np.array_equal(metrics.confidence(file, 2.0), metrics.confidence(logits, 2.0))
-    assert 0 < file.most <= scores.BLOCK
+    assert 0 < file.most * 1000 <= metrics.BLOCK
 
 
 def test_confidence_is_the_largest_of_the_softmax() -> None:

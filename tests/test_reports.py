@@ -302,6 +302,26 @@ def test_what_is_no_classifier_of_transformers_is_said(tmp_path: Path) -> None:
         against.load(str(tmp_path), "cpu")
 
 
+def test_pictures_that_cannot_go_through_together_are_rows(
+    vit: Vit, tmp_path: Path, named: Path, labelled: Path
+) -> None:
+    import transformers
+
+    other = save_foreign(tmp_path / "other", "resnet")
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 400}).save_pretrained(other)  # squashes: all alike
+    assert vit("evaluate", labelled, "-m", named, "--against", other, "-q").returncode == 0
+    transformers.ViTImageProcessor(do_resize=False).save_pretrained(other)  # leaves every picture its size
+    pictures = tmp_path / "name 1"
+    pictures.mkdir()
+    noise(0, (64, 64)).save(pictures / "square.png")
+    noise(1, (64, 32)).save(pictures / "wide.png")
+    done = vit("evaluate", pictures, "-m", named, "--against", other, "--format", "json", "-q")
+    assert done.returncode == 3, done.stderr
+    ours, theirs = json.loads(done.stdout)["models"]
+    assert (ours["n"], theirs["n"], theirs["failed"]) == (2, 1, {"unsupported": 1})
+    assert json.loads(done.stdout)["comparisons"][0]["n"] == 1
+
+
 def test_a_network_without_its_head_is_not_compared(tmp_path: Path) -> None:
     import transformers
 

@@ -22,9 +22,9 @@ def evaluate(
     weights: options.LabelledWeights,
     truths: options.Truths,
     reports: options.Reports,
+    rows: options.JudgedRows,
     inputs: options.Inputs,
     decoding: options.Decoding,
-    rows: options.JudgedRows,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -61,20 +61,22 @@ def evaluate(
     written = {"--html": reports.html, "--calibrate": reports.calibrate}
     run.apart(rows, [*run.named(list(source.names), weights), *read], written)
     done: list[reporting.Done] = []
+    failed = False
     for load in reporting.loaders(network, weights, rows, quiet):
         given = run.Given.of(list(source.names), network.device, inputs)
         classifier = among(load(given), truths)
-        judged, report = evaluated(
-            classifier, given, source, network, decoding, rows, quiet, verbose, done[0].labels if done else None
-        )
+        numbered = done[0].labels if done else None
+        judged, report = evaluated(classifier, given, source, network, decoding, rows, quiet, verbose, numbered)
         if report.interrupted:
             run.settle(report)
         done.append(reporting.Done.of(classifier, given, judged, report, reports.accuracy))
         if reports.calibrate is not None:
             reporting.calibrate(classifier, judged, reports.calibrate, reports.accuracy, quiet)
+        failed = failed or bool(report.failed)
+        del classifier, report  # the next model needs the room
     reporting.told(done, rows.format, reports.html, quiet)
-    for one in done:
-        run.settle(one.report)
+    if failed:
+        raise typer.Exit(3)
 
 
 def labels_of(paths: list[str], truths: options.Truths) -> Source:

@@ -26,7 +26,6 @@ class Done:
     labels: Labels
     given: run.Given
     judged: Judged
-    report: Report
     evaluation: Evaluation
 
     @classmethod
@@ -35,7 +34,7 @@ class Done:
         from vitcli.evaluation.measured import measure
 
         found = measure(judged, about(classifier, report), accuracy=accuracy)
-        return cls(classifier.labels, given, judged, report, found)
+        return cls(classifier.labels, given, judged, found)
 
 
 def about(classifier: Classifier, report: Report) -> dict[str, Any]:

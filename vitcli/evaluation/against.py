@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from vitcli.checkpoints import Checkpoint
 from vitcli.classifier import Classifier
-from vitcli.errors import CheckpointError, MissingExtra, NotDownloaded, OutOfMemory
+from vitcli.errors import CheckpointError, MissingExtra, NotDownloaded, OutOfMemory, PictureError
 from vitcli.escaping import first_line, short
 from vitcli.hub import catalog
 from vitcli.hub.client import cache
@@ -28,8 +29,6 @@ from vitcli.network.backend import Logits, Pixels
 from vitcli.network.hardware import choose_device
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from vitcli.pictures.reduced import Reduced
 
 
@@ -49,12 +48,21 @@ class Processor:
 
     def __init__(self, own: Any) -> None:
         self.own = own
+        self.shape: tuple[int, ...] | None = None
+        self.shape = self.resized(Image.new("RGB", (64, 64))).shape
 
     def resized(self, picture: Image.Image, reduced: Reduced | None = None) -> npt.NDArray[np.float32]:
-        """Upright RGB picture -> float32 [3 h w], normalised."""
+        """Upright RGB picture -> float32 [3 h w], normalised. Raises PictureError for one of another size."""
         assert reduced is None
-        pixels = np.asarray(self.own(images=picture, return_tensors="np")["pixel_values"], np.float32)
-        return np.ascontiguousarray(pixels[0])
+        pixels = np.asarray(self.own(images=picture, return_tensors="np")["pixel_values"], np.float32)[0]
+        if self.shape not in (None, pixels.shape):
+            height, width = pixels.shape[1:]
+            raise PictureError(
+                "unsupported",
+                f"The model's own image processor makes it {width} x {height}, and others not: such pictures cannot go "
+                "through the network together.",
+            )
+        return np.ascontiguousarray(pixels)
 
     def record(self) -> dict[str, Any]:
         """Its settings as JSON-ready values."""
@@ -135,8 +143,10 @@ def load(name: str, device: str = "auto") -> Classifier:
                 **where, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True,
                 output_loading_info=True,
             )  # fmt: skip
-            processor = transformers.AutoImageProcessor.from_pretrained(
-                **where, backend="pil", local_files_only=True, trust_remote_code=False
+            processor = Processor(
+                transformers.AutoImageProcessor.from_pretrained(
+                    **where, backend="pil", local_files_only=True, trust_remote_code=False
+                )
             )
         except Exception as error:  # settings may say anything
             if not path.is_dir() and isinstance(error, OSError):
@@ -151,7 +161,7 @@ def load(name: str, device: str = "auto") -> Classifier:
             f"{short(name)}: weights of {short(missing[0])} are missing, so its answers would be chance: it is not "
             "trained for classification, or the files are not whole."
         )
-    return _classifier(name, path, model.eval(), Processor(processor), choose_device(device))
+    return _classifier(name, path, model.eval(), processor, choose_device(device))
 
 
 def _classifier(name: str, path: Path, model: Any, processor: Processor, device: str) -> Classifier:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from vitcli import calibration as calibrations
-from vitcli.evaluation import scores
 from vitcli.evaluation.metrics import (
     COLDEST,
     HOTTEST,
@@ -23,6 +22,7 @@ from vitcli.evaluation.metrics import (
     Floats,
     Indices,
     Point,
+    blocks,
     confidence,
     risk_coverage,
     temperature,
@@ -145,7 +145,7 @@ def point(accuracy: float, found: Point | None) -> calibrations.Point:
 def climbs_of(judged: Judged, tree: Tree, t: float) -> Iterator[Climb]:
     """The way up of every picture that has one right class."""
     below = {term: frozenset(classes.tolist()) for term, classes in tree.classes.items()}
-    for rows, block in scores.blocks(judged.logits):
+    for rows, block in blocks(judged.logits):
         for logits, truth in zip(block, judged.truth[rows].tolist(), strict=True):
             if truth < 0:
                 continue

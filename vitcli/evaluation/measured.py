@@ -163,11 +163,12 @@ def _scored(judged: Judged, accuracy: float) -> Scored:
     found: dict[str, Any] = {"bins": tuple(metrics.reliability(score, right)), "ece": metrics.ece(score, right)}
     if judged.labels.activation == "softmax" and (judged.truth >= 0).any():
         t = metrics.temperature(judged.logits, judged.truth)
+        likelihood, confidence = metrics.likelihood(judged.logits, judged.truth, t)
         found |= {
             "temperature": t,
-            "ece_at_temperature": metrics.ece(metrics.confidence(judged.logits, t), right),
-            "nll": metrics.nll(judged.logits, judged.truth),
-            "nll_at_temperature": metrics.nll(judged.logits, judged.truth, t),
+            "ece_at_temperature": metrics.ece(confidence, right),
+            "nll": metrics.likelihood(judged.logits, judged.truth)[0],
+            "nll_at_temperature": likelihood,
         }
     return Scored(ranked.auroc, ranked.aurc, ranked.coverage, ranked.curve, **found)
 

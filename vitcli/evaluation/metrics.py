@@ -21,6 +21,7 @@ Indices: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 Z = 1.96  # standard deviations: intervals of 95 %
 BINS = 15  # of the reliability diagram and the ECE, as Guo et al. have them
+BLOCK, PART = 1 << 20, 1 << 23  # logits that are held at once, and that are enough for a first guess
 COLDEST, HOTTEST = 0.01, 100.0  # the temperatures among which one is looked for
 
 
@@ -197,41 +198,51 @@ def class_accuracy(classes: list[OfClass]) -> float:
     return float(np.mean([c.rate.value for c in classes])) if classes else float("nan")
 
 
-def blocks(logits: Logits, truth: Indices) -> Iterator[tuple[Floats, npt.NDArray[np.intp]]]:
-    """(logits [m k] less the largest of each row, truth [m]) of the pictures that have one right class."""
-    for rows, block in scores.blocks(logits):
-        one = truth[rows] >= 0
-        z = block[one].astype(np.float64)
-        yield z - z.max(axis=1, keepdims=True), truth[rows][one].astype(np.intp)
+def blocks(logits: Logits) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """All of the rows, as many at a time as make a BLOCK, with which they are."""
+    return scores.blocks(logits, max(1, BLOCK // max(1, logits.shape[1])))
 
 
-def nll(logits: Logits, truth: Indices, temperature: float = 1.0) -> float:
-    """The mean of -log softmax(z/T) of the right class, of the pictures with a `truth` of 0 or more; NaN of none."""
-    total, n = 0.0, 0
-    for z, own in blocks(logits, truth):
-        scaled = z / temperature
-        total += float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(own)), own]).sum())
-        n += len(own)
-    return total / n if n else float("nan")
+def likelihood(logits: Logits, truth: Indices, temperature: float = 1.0) -> tuple[float, Floats]:
+    """Of softmax(z/T): the mean of -log of the right class, and [n] the largest.
+
+    The mean is that of the pictures with a `truth` of 0 or more; NaN of none.
+    """
+    total, best = 0.0, np.empty(logits.shape[0])
+    for rows, block in blocks(logits):
+        z = block.astype(np.float64)
+        z = (z - z.max(axis=1, keepdims=True)) / temperature
+        sums = np.exp(z).sum(axis=1)
+        best[rows] = 1 / sums
+        one = np.flatnonzero(truth[rows] >= 0)
+        total += float((np.log(sums[one]) - z[one, truth[rows][one]]).sum())
+    n = int(np.count_nonzero(truth >= 0))
+    return (total / n if n else float("nan")), best
 
 
 def confidence(logits: Logits, temperature: float = 1.0) -> Floats:
     """[n]: the largest of softmax(z/T)."""
-    out = np.empty(logits.shape[0])
-    for rows, block in scores.blocks(logits):
-        z = block.astype(np.float64)
-        out[rows] = 1 / np.exp((z - z.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
-    return out
+    return likelihood(logits, np.full(logits.shape[0], -1), temperature)[1]
 
 
 def temperature(logits: Logits, truth: Indices) -> float:
     """The T that makes the mean of -log softmax(z/T) of the right class least, between COLDEST and HOTTEST.
 
-    Guo et al., 2017. In 1/T this is convex, so Newton's steps, halved towards the bracket where they would leave it,
-    find the one minimum; each reads the logits once. NaN without a picture that has one right class.
+    Guo et al., 2017. In 1/T this is convex, so Newton's steps find the one minimum; where a step would leave what is
+    left of the bracket, the middle of that is taken. Each step reads the logits once, the first ones only a part of
+    them. NaN without a picture that has one right class.
     """
+    beta, rows = 1.0, max(1, PART // logits.shape[1])
+    if len(truth) > 2 * rows:
+        part = slice(0, rows)
+        beta = _newton(logits[part], truth[part], beta)
+    beta = _newton(logits, truth, 1.0 if np.isnan(beta) else beta)
+    return float(np.clip(1 / beta, COLDEST, HOTTEST))
+
+
+def _newton(logits: Logits, truth: Indices, beta: float) -> float:
+    """The best beta = 1/T, from this one on."""
     low, high = 1 / HOTTEST, 1 / COLDEST
-    beta = 1.0
     for _ in range(60):
         slope, curve, n = _derivatives(logits, truth, beta)
         if n == 0:
@@ -239,22 +250,26 @@ def temperature(logits: Logits, truth: Indices) -> float:
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curve if curve > 0 else (high if slope < 0 else low)
         new = step if low < step < high else (low * high) ** 0.5
-        if abs(new - beta) <= 1e-7 * beta or high - low <= 1e-7 * low:
-            beta = new
-            break
+        # close to the minimum a step leaves the square of its own error
+        if abs(new - beta) <= 1e-4 * beta or high - low <= 1e-7 * low:
+            return new
         beta = new
-    return float(np.clip(1 / beta, COLDEST, HOTTEST))
+    return beta
 
 
 def _derivatives(logits: Logits, truth: Indices, beta: float) -> tuple[float, float, int]:
     """The first and second derivative of the summed loss by beta = 1/T, and of how many pictures."""
     slope = curve = 0.0
     n = 0
-    for z, own in blocks(logits, truth):
+    for rows, block in blocks(logits):
+        one = np.flatnonzero(truth[rows] >= 0)
+        z = block[one].astype(np.float64)
+        z -= z.max(axis=1, keepdims=True, initial=-np.inf)
         p = np.exp(beta * z)
         p /= p.sum(axis=1, keepdims=True)
-        mean = np.einsum("nk,nk->n", p, z)
-        slope += float((mean - z[np.arange(len(own)), own]).sum())
-        curve += float((np.einsum("nk,nk,nk->n", p, z, z) - mean**2).sum())
-        n += len(own)
+        weighted = p * z
+        mean = weighted.sum(axis=1)
+        slope += float((mean - z[np.arange(len(one)), truth[rows][one]]).sum())
+        curve += float((np.einsum("nk,nk->n", weighted, z) - mean**2).sum())
+        n += len(one)
     return slope, curve, n
