@@ -26,12 +26,12 @@ from vitcli.classifier import Classifier
 from vitcli.decision import Only
 from vitcli.errors import OutputError
 from vitcli.evaluation.judging import Judge, Nowhere
-from vitcli.evaluation.scores import Judged, Spool, SpooledLogits, blocks, judged
+from vitcli.evaluation.scores import Gathered, Judged, Spool, SpooledLogits, blocks, judged
 from vitcli.labels import Labels, imagenet1k
 from vitcli.results import Prediction
 from vitcli.sources import inputs
 from vitcli.streaming import stream
-from vitcli.truth import Labelled, Source
+from vitcli.truth import Counts, Labelled, Right, Source
 from vitcli.truth.classes import Classes
 from vitcli.writers import Options
 
@@ -297,6 +297,27 @@ def test_the_kept_logits_are_the_networks_in_any_order(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found[0 : len(order)], whole)
             np.testing.assert_array_equal(found[1:5], whole[1:5])
             assert sum(len(rows) for _, rows in blocks(found, 100)) == len(order)
+
+
+def test_memory_does_not_grow_with_the_logits() -> None:
+    """10,000 pictures of 1,000 classes are 40 MB of logits: two blocks of them are held at most."""
+    import tracemalloc
+
+    row = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    spool, gathered = Spool(None, 1000, {}, resume=False), Gathered(Labels.imagenet1k())
+    tracemalloc.start()
+    try:
+        for i in range(10_000):
+            number = spool.add(bytes(16), row)
+            gathered.add(i, number, f"val/n01440764/ILSVRC2012_val_{i:08d}.JPEG", Right(0), range(5), 0.5)
+        each = tracemalloc.get_traced_memory()[0] / 10_000
+        found = gathered.judged(spool, Counts())
+        assert sum(len(rows) for _, rows in blocks(found.logits)) == 10_000
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert each < 200
+    assert most < 16e6
 
 
 # The command

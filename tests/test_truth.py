@@ -320,6 +320,14 @@ def test_folders_that_are_no_class_are_said_before_the_first_picture(elsewhere: 
         Labelled(Source.of(["set/val"]), IMAGENET)
 
 
+def test_a_number_beyond_the_last_class_is_an_error_wherever_it_stands(tmp_path: Path) -> None:
+    name = pack(tmp_path / "a.tar", {"1.cls": b"1", "1.jpg": b"x", "2.cls": b"1000", "2.jpg": b"x"})
+    labelled = Labelled(Source.of([name]), IMAGENET)
+    assert labelled.of(f"{name}!/1.jpg") == Right(1)
+    with pytest.raises(UsageError, match=r"has the label 1000, but .* Does it count from 1\?"):
+        labelled.of(f"{name}!/2.jpg")
+
+
 def test_labels_that_never_match_end_a_run_early(elsewhere: Path) -> None:
     labelled = Labelled(Source.of(["x.tar"]), IMAGENET)
     with pytest.raises(UsageError, match=r"none of the labels \(cats\) is a class"):

@@ -166,9 +166,8 @@ class Judge:
         self.out = open_rows().__enter__()
         try:
             self.spool = open_logits()
-        except BaseException:
-            self.out.abandon()
-            self.out.release()
+        except BaseException as error:
+            self.out.__exit__(type(error), error, None)
             raise
         return self
 

@@ -233,6 +233,8 @@ class Labelled:
     def unfit(self, label: str, several: bool) -> None:
         """Count a label that is no class, or several. Raises UsageError when by now none can be expected to fit."""
         (self.counts.ambiguous if several else self.counts.unmatched)[label] += 1
+        if self.classes.number(label) is not None:
+            self.classes.check("What was named", [label])
         if not self.matched and len(self.seen) < EARLY:
             self.seen.append(label)
             if len(self.seen) == EARLY:
