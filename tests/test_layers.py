@@ -14,8 +14,8 @@ import vitcli
 PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
     "version", "errors", "memory", "escaping", "impostors", "results", "config", "labels", "wordnet", "terms",
-    "calibration", "decision", "pictures", "sources", "hub",
-    "checkpoints", "writers", "network", "streaming", "classifier", "report", "verify", "bench",
+    "calibration", "decision", "pictures", "sources", "truth", "hub",
+    "checkpoints", "writers", "network", "streaming", "classifier", "report", "evaluation", "verify", "bench",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

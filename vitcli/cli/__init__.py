@@ -23,6 +23,8 @@ NO_MEMORY = "There is not enough memory. Give it more, or a smaller --batch or f
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
+    "evaluate": ("vitcli.cli.evaluate:evaluate", "Measure how good a model is, on labelled pictures."),
+    "calibrate": ("vitcli.cli.calibrate:calibrate", "Find out how sure a model has to be."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
     "labels": ("vitcli.cli.labels:labels", "Search the classes and their broader terms."),

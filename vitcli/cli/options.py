@@ -224,6 +224,76 @@ Pooling = Annotated[
     Literal["cls", "mean"] | None,
     typer.Option(help="What the head reads, for weights that do not say (vit-pytorch)."),
 ]
+ModelNames = Annotated[
+    list[str],
+    typer.Option(
+        "--model", "-m", autocompletion=model_names, envvar="VIT_MODEL", metavar="NAME|DIR|FILE",
+        help="A known model's name, a hub repository, or weights on disk. Several are compared.",
+    ),
+]  # fmt: skip
+COMPARED = "Reports"
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME|DIR", rich_help_panel=COMPARED,
+        help="Any image classifier of transformers (ResNet, ConvNeXt, Swin ...), to compare with. Repeatable.",
+    ),
+]  # fmt: skip
+TargetAccuracy = Annotated[
+    float,
+    typer.Option(metavar="P", rich_help_panel=COMPARED, help="How many pictures can be answered with this accuracy?"),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False, metavar="FILE", rich_help_panel=COMPARED,
+        help="Write a page with plots, confusions and the wrong pictures.",
+    ),
+]  # fmt: skip
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False, metavar="FILE", rich_help_panel=COMPARED,
+        help="Write what `vit classify --accuracy` needs to say when it does not know.",
+    ),
+]  # fmt: skip
+TRUTH = "Labels"
+TruthFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Labels of the pictures: csv, tsv, jsonl, parquet, lines of file and label, or ILSVRC's numbers.",
+    ),
+]  # fmt: skip
+FileColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TRUTH, help="Its column of files; by default a usual name."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TRUTH, help="Its column of labels; by default a usual name."),
+]
+Synsets = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Which class has which of ILSVRC's numbers: meta.mat, or lines of wnid and number.",
+    ),
+]  # fmt: skip
+RealFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--real", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="ReaL labels of ImageNet's validation pictures (real.json), found by the names of files.",
+    ),
+]  # fmt: skip
+ClassesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Rank these classes only, one a line by WordNet id, name or number (ImageNet-A, -R).",
+    ),
+]  # fmt: skip
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -387,6 +457,50 @@ class Rows(Group):
             retry_failed=self.retry_failed,
             by_content=self.by_content,
         )
+
+
+class JudgedRows(Rows):
+    """The same for a command whose --format is that of its report: rows go to -o alone, in the format of its ending."""
+
+    format: Format = "table"
+
+
+class Models(Network):
+    """Which models, and what runs them: one after the other, over the same pictures."""
+
+    model: ModelNames = [DEFAULT_MODEL]  # type: ignore[assignment]  # noqa: RUF012  (no one writes to it)
+    against: Against = None
+
+    @property
+    def each(self) -> list[Network]:
+        """The options of each model alone."""
+        own = {name: value for name, value in vars(self).items() if name not in ("model", "against")}
+        return [Network(**own, model=name) for name in self.model]
+
+
+class Reports(Group):
+    """What is told of an evaluation, and where."""
+
+    accuracy: TargetAccuracy = 0.95
+    html: Html = None
+    calibrate: CalibrationFile = None
+
+    def check(self) -> None:
+        from vitcli.errors import UsageError
+
+        if not 0 < self.accuracy < 1:
+            raise UsageError(f"--accuracy {self.accuracy:g} is no fraction between 0 and 1: 0.95 means 95 %.")
+
+
+class Truths(Group):
+    """Where the labels of pictures are, as `truth.Source.of` takes it."""
+
+    truth: TruthFile = None
+    file_column: FileColumn = None
+    label_column: LabelColumn = None
+    synsets: Synsets = None
+    real: RealFile = None
+    classes: ClassesFile = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -24,8 +24,9 @@ from vitcli.writers.lock import ENDING
 
 JOURNAL = ".vit-journal"
 NEW = ".vit-new"
+LOGITS = ".vit-logits"  # of an evaluation: what its figures are computed from
 SQLITE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
-KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, ENDING)
+KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, LOGITS, ENDING)
 PIECE = 1 << 20  # bytes copied at a time
 
 

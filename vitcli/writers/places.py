@@ -19,9 +19,9 @@ from vitcli.pictures import formats
 from vitcli.sources.input import is_archive
 from vitcli.writers.base import explained, regular
 from vitcli.writers.lock import ENDING
-from vitcli.writers.outputs import JOURNAL, KEPT, NEW, beside
+from vitcli.writers.outputs import JOURNAL, KEPT, LOGITS, NEW, beside
 
-OWN = re.compile(rf"({'|'.join(map(re.escape, (JOURNAL, NEW, ENDING)))})(-wal|-shm|-journal)?", re.IGNORECASE)
+OWN = re.compile(rf"({'|'.join(map(re.escape, (JOURNAL, NEW, LOGITS, ENDING)))})(-wal|-shm|-journal)?", re.IGNORECASE)
 
 
 class Read(NamedTuple):
