@@ -29,7 +29,6 @@ ALIASES = {
 NEARLY = {
     "--conf": "--threshold",
     "--confidence": "--threshold",
-    "--ground-truth": "--truth",
     "--checkpoint": "--model",
     "--weights": "--model",
     "--gpu": "--device",
