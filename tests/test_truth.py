@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -142,6 +143,27 @@ def test_a_file_of_labels_that_cannot_be_used_says_why(tmp_path: Path, name: str
         Table.read(tmp_path / name)
     assert says in str(error.value)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet", "txt"])
+def test_a_damaged_file_of_labels_is_a_sentence_whatever_is_wrong_with_it(tmp_path: Path, ending: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if ending == "parquet":
+        pq.write_table(pa.table({"file": ["1.jpg", "2.jpg"], "label": ["tench", "goldfish"]}), tmp_path / "whole")
+        whole = (tmp_path / "whole").read_bytes()
+    else:
+        whole = next(text for name, text in TEXTS.items() if name.endswith(ending)).encode()
+    rng = random.Random(ending)
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(data))
+            data[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+        (tmp_path / f"a.{ending}").write_bytes(data)
+        with contextlib.suppress(UsageError):
+            Labelled(Source.of(["."], table=tmp_path / f"a.{ending}"), IMAGENET).of("x/1.jpg")
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

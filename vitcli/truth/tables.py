@@ -79,7 +79,7 @@ class Table:
                 labels[name] = found
         except OSError as error:
             raise UsageError(f"{path}: the labels cannot be read ({error.strerror or error}).") from error
-        except (ValueError, csv.Error, RecursionError) as error:
+        except (ValueError, csv.Error, RecursionError, LookupError, NotImplementedError, OverflowError) as error:
             raise UsageError(f"{path}: no labels can be read from it ({short(str(error), 100)}).") from error
         if not labels:
             raise UsageError(f"{path}: there is not one label in it.")
