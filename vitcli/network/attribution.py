@@ -36,7 +36,7 @@ class Evidence:
 
 
 def attribute(model: ViT, pixels: Tensor, classes: Sequence[int], method: str) -> tuple[Map, list[Map]]:
-    """Normalised pixels [1 c s s] -> logits [k], and a map [g g] for each class.
+    """Normalised pixels [1 c s s] -> logits [k], and a map [g g] for each class, for the best if there is none.
 
     One forward pass, and for methods with gradients a backward pass for each class.
     """
@@ -45,7 +45,7 @@ def attribute(model: ViT, pixels: Tensor, classes: Sequence[int], method: str) -
     with torch.enable_grad():
         logits = model(pixels.detach().requires_grad_(), record)[0]
         evidence = Evidence(model, logits, record.attention, record.tokens, read_by_head(config, pixels.device))
-        maps = [METHODS[method](evidence, index) for index in classes]
+        maps = [METHODS[method](evidence, index) for index in classes or [int(logits.argmax())]]
     return logits.detach().cpu().numpy(), [
         rearrange(found[config.prefix :], "(g w) -> g w", g=config.grid).detach().cpu().numpy() for found in maps
     ]

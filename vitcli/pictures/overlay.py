@@ -19,13 +19,14 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 Style = Literal["heat", "contours"]
 Map = npt.NDArray[np.floating]
 Box = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 INFERNO = (
     "000004 040312 0b0724 150b37 210c4a 2f0a5b 3d0965 4a0c6b 57106e 64156e 71196e 7d1e6d 8a226a 972766 a32c61 b0315b "
     "bc3754 c63d4d d04545 da4e3c e35933 eb6429 f1711f f67e14 f98c0a fb9b06 fcaa0f fbba1f f9c932 f5d949 f2e865 f3f586 "
     "fcffa4"
 )  # every eighth of its 256 colours
-OPACITY = 0.6  # of the colours over the picture, in grey
+OPACITY = 0.55  # of the colours over the picture, in grey
 UNSEEN = 0.35  # brightness of what the network did not see
 LEVELS = (0.25, 0.5, 0.75)  # of the map's range: where contours run
 CONTOURS_AT = 1600  # pixels of the longer side at which contours are drawn, and then enlarged
@@ -61,10 +62,10 @@ def draw(picture: Image.Image, seen: Box, relevance: Map, style: Style = "heat")
     left, top, right, bottom = (round(edge) for edge in seen)
     inside = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
     part = picture.crop(inside)
-    # in one step from the patches to the pixels, so that crops past the edges keep their place
-    of_map = tuple((edge - start) * relevance.shape[0] / (end - start) for edge, start, end in (
-        (inside[0], left, right), (inside[1], top, bottom), (inside[2], left, right), (inside[3], top, bottom)
-    ))  # fmt: skip
+    # one step from the patches to the pixels, so that of a crop that reaches past the edges each patch keeps its place
+    sx, sy = relevance.shape[1] / (right - left), relevance.shape[0] / (bottom - top)
+    x0, y0, x1, y1 = inside
+    of_map = ((x0 - left) * sx, (y0 - top) * sy, (x1 - left) * sx, (y1 - top) * sy)
     drawn = picture.point([round(value * UNSEEN) for value in range(256)] * 3)
     if style == "heat":
         graded = enlarged(levels(relevance), part.size, of_map)
@@ -76,12 +77,12 @@ def draw(picture: Image.Image, seen: Box, relevance: Map, style: Style = "heat")
     return drawn
 
 
-def enlarged(graded: Image.Image, size: tuple[int, int], box: tuple[float, ...]) -> Image.Image:
+def enlarged(graded: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
     """A box of a map of levels, in (width, height) pixels."""
     return graded.resize(size, Image.Resampling.BILINEAR, box)
 
 
-def contour(picture: Image.Image, graded: Image.Image, box: tuple[float, ...]) -> None:
+def contour(picture: Image.Image, graded: Image.Image, box: Box) -> None:
     """Draw lines along LEVELS into a picture, the innermost the lightest, each with a dark rim."""
     scale = min(1, CONTOURS_AT / max(picture.size))
     small = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -116,8 +117,8 @@ def page(picture: Image.Image, seen: Box, panels: Sequence[Panel], style: Style 
     return whole
 
 
-def scale_bar(whole: Image.Image, at: tuple[int, int], room: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
-    """less ▬▬▬▬ more, in the colours of the map."""
+def scale_bar(whole: Image.Image, at: tuple[int, int], room: tuple[int, int], font: Font) -> None:
+    """The colours of a map, from less to more."""
     pen = ImageDraw.Draw(whole)
     begin, end = pen.textlength("less ", font), pen.textlength(" more", font)
     length = max(1, round(min(room[0] - begin - end, room[0] / 3)))
@@ -127,7 +128,7 @@ def scale_bar(whole: Image.Image, at: tuple[int, int], room: tuple[int, int], fo
     whole.paste(ramp, (round(at[0] + begin), at[1] + room[1] // 6))
 
 
-def fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def fitting(text: str, font: Font, width: float) -> str:
     """As much of a text as fits."""
     if font.getlength(text) <= width:
         return text

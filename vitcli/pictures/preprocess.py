@@ -88,7 +88,7 @@ class Preprocess:
         return np.array(picture)
 
     def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Which part of an upright picture of (width, height) the network sees: left, top, right, bottom, in its pixels.
+        """Left, top, right and bottom of what the network sees of an upright picture of (width, height), in its pixels.
 
         The crop of a small picture can reach past its edges.
         """
