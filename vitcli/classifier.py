@@ -26,6 +26,7 @@ from vitcli.version import __version__
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vitcli.decision import Decider, Only
     from vitcli.labels import Labels
     from vitcli.pictures.preprocess import Preprocess
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 class Classifier:
     """A network, its preprocessing and its labels: call it with a picture.
 
-    `name` is what the user called the model, `revision` the hub's commit where it came from there.
+    `name` is what the user called the model, `revision` the hub's commit where it came from there. `only` leaves some
+    of the classes out of the answers, `decider` says of each whether it is sure enough.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Classifier:
     checkpoint: Checkpoint
     backend: Backend
     topk: int = 5
+    only: Only | None = None
+    decider: Decider | None = None
 
     def __repr__(self) -> str:
         config, backend = self.checkpoint.config, self.backend
@@ -77,8 +81,12 @@ class Classifier:
         return self.backend.submit(pixels, pad_to)
 
     def answer(self, picture: streaming.Prepared, row: Logits) -> Prediction:
-        """The `topk` best labels of a picture, of its row of logits [k]. Raises as `top`."""
-        return Prediction(picture.path, self.top(row, self.topk), picture.size, picture.notes)
+        """The `topk` best labels of a picture, of its row of logits [k], and what is decided. Raises as `top`."""
+        top = self.top(row, self.topk)
+        among = self.only.classes if self.only else ()
+        share = self.only.share(self.labels, row) if self.only else None
+        decision = self.decider.decide(row, among) if self.decider else None
+        return Prediction(picture.path, top, picture.size, picture.notes, share, decision)
 
     def top(self, logits: Logits, topk: int = 5) -> tuple[Label, ...]:
         """Logits of one picture [k] -> its best labels.
@@ -86,7 +94,7 @@ class Classifier:
         Raises PictureError when they are not finite, CheckpointError when that is the fault of the weights.
         """
         try:
-            return self.labels.top(logits, topk)
+            return self.labels.top(logits, topk, self.only.classes if self.only else ())
         except PictureError:
             if self._not_finite:
                 raise CheckpointError(
@@ -125,6 +133,8 @@ class Classifier:
             "preprocess": self.preprocess.record(),
             "labels": self.labels.digest,
             "activation": self.labels.activation,
+            **({"only": self.only.record()} if self.only else {}),
+            **({"decision": self.decider.record()} if self.decider else {}),
             "device": self.backend.device,
             "dtype": self.backend.dtype,
             "engine": self.backend.engine,

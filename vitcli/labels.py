@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def names_under(key: str, found: Any) -> dict[int, str]:
 
 
 @cache
-def _imagenet1k() -> tuple[tuple[str, str, str], ...]:
+def imagenet1k() -> tuple[tuple[str, str, str], ...]:
     """(wnid, WordNet names, one simple name) of each ImageNet-1k class, by index."""
     # not importlib.resources: its import takes longer than the reading
     text = (Path(__file__).parent / "data" / "imagenet1k.tsv").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ class Labels:
     @classmethod
     def imagenet1k(cls) -> Labels:
         """The 1000 classes of ILSVRC2012 under one simple, unique name each."""
-        rows = _imagenet1k()
+        rows = imagenet1k()
         return cls(tuple(row[2] for row in rows), tuple(row[0] for row in rows))
 
     @classmethod
@@ -86,7 +86,7 @@ class Labels:
         """A checkpoint's own names. WordNet ids are added when they are the names of ImageNet-1k."""
         names = tuple(str(id2label.get(i, f"class {i}")) for i in range(classes))
         wnids: tuple[str | None, ...] = (None,) * classes
-        table = _imagenet1k() if classes == 1000 else ()
+        table = imagenet1k() if classes == 1000 else ()
         # a fine-tuned model may have 1000 classes of its own: most names must be WordNet's before ids are given
         if sum(own in (theirs, simple) for own, (_, theirs, simple) in zip(names, table, strict=False)) > 900:
             wnids = tuple(row[0] for row in table)
@@ -132,8 +132,16 @@ class Labels:
     def __len__(self) -> int:
         return len(self.names)
 
-    def scores(self, logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Logits [k] -> scores [k], each in [0, 1] unless the activation is `none`."""
+    def scores(self, logits: npt.NDArray[np.floating], among: Sequence[int] = ()) -> npt.NDArray[np.float64]:
+        """Logits [k] -> scores [k], each in [0, 1] unless the activation is `none`.
+
+        `among` are the only classes that there are (none means all): the others score nothing, and these are scored as
+        if the network had no other outputs.
+        """
+        if among:
+            scores = np.zeros(len(logits))
+            scores[list(among)] = self.scores(logits[list(among)])
+            return scores
         x = logits.astype(np.float64)
         if self.activation == "none":
             return x
@@ -142,16 +150,19 @@ class Labels:
         e = np.exp(x - x.max())
         return np.asarray(e / e.sum())
 
-    def top(self, logits: npt.NDArray[np.floating], topk: int = 5) -> tuple[Label, ...]:
+    def top(self, logits: npt.NDArray[np.floating], topk: int = 5, among: Sequence[int] = ()) -> tuple[Label, ...]:
         """Logits [k] -> the `topk` best labels (all of them if there are fewer), best first, ties by index.
 
+        `among` is that of `scores`; other classes have no place.
         Raises PictureError when a logit is not finite: NaN would otherwise rank first.
         """
         if not np.isfinite(logits).all():
             raise PictureError("not_finite", "the network gave NaN or infinite logits for this picture.")
-        scores = self.scores(logits)
-        best = np.argsort(-logits, kind="stable")[:topk]
-        return tuple(Label(int(i), self.wnids[i], self.names[i], float(scores[i])) for i in best)
+        scores = self.scores(logits, among)
+        best = np.argsort(-logits, kind="stable")
+        if among:
+            best = best[np.isin(best, list(among))]
+        return tuple(Label(int(i), self.wnids[i], self.names[i], float(scores[i])) for i in best[:topk])
 
 
 def _rows_of_lines(text: str) -> Rows:

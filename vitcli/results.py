@@ -6,7 +6,7 @@ One input gives exactly one record, a `Prediction` or a `Failure`; every output 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,81 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What is said of a picture where an answer has to be sure enough: a class, a broader term, or "unknown".
+
+    `score` is the probability that was found sufficient; where nothing was ("unknown"), that of the best class.
+    """
+
+    kind: Literal["label", "broader", "unknown"]
+    label: str
+    wnid: str | None
+    score: float | None
+
+    def record(self) -> dict[str, Any]:
+        """The columns of a row that show it."""
+        return {
+            "decision": self.kind,
+            "decided_label": self.label,
+            "decided_wnid": self.wnid,
+            "decided_score": self.score,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a picture shows by whoever labelled it: classes by index, each of them right, and their names.
+
+    `correct` is whether the best label is one of them, `rank` where the first of them stands among all labels (1 is the
+    best); both are None for an input that gave no prediction.
+    """
+
+    indices: tuple[int, ...]
+    labels: tuple[str, ...]
+    correct: bool | None = None
+    rank: int | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The columns of a row that show it."""
+        return {
+            "truth": list(self.labels),
+            "truth_index": list(self.indices),
+            "correct": self.correct,
+            "truth_rank": self.rank,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """A classified picture.
 
     `path` is the input's name exactly as given (bytes that are not UTF-8 as surrogate escapes), `top` holds the
     best labels first, `size` is (width, height) in pixels of the upright picture, `notes` says what the decode
-    policy changed ("rotated", "alpha on white", ...).
+    policy changed ("rotated", "alpha on white", ...). What only some runs tell of a picture is None elsewhere: `share`
+    is the probability that the classes chosen with `--only` held together, before they were scored among themselves.
     """
 
     path: str
     top: tuple[Label, ...]
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    share: float | None = None
+    decision: Decision | None = None
+    truth: Truth | None = None
 
     def record(self) -> dict[str, Any]:
         """The row as JSON-ready values."""
         top = [{"index": t.index, "wnid": t.wnid, "label": t.label, "score": t.score} for t in self.top]
-        return {"path": self.path, "status": "ok", "top": top, "size": list(self.size), "notes": list(self.notes)}
+        return {
+            "path": self.path,
+            "status": "ok",
+            **({} if self.share is None else {"share": self.share}),
+            **(self.decision.record() if self.decision else {}),
+            **(self.truth.record() if self.truth else {}),
+            "top": top,
+            "size": list(self.size),
+            "notes": list(self.notes),
+        }
 
 
 # Why an input gave no prediction: the words of a Failure, on which programs may rely.
@@ -72,10 +130,17 @@ class Failure:
     path: str
     error: str
     message: str
+    truth: Truth | None = None
 
     def record(self) -> dict[str, Any]:
         """The row as JSON-ready values."""
-        return {"path": self.path, "status": "failed", "error": self.error, "message": self.message}
+        return {
+            "path": self.path,
+            "status": "failed",
+            **(self.truth.record() if self.truth else {}),
+            "error": self.error,
+            "message": self.message,
+        }
 
 
 Result: TypeAlias = Prediction | Failure

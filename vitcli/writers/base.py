@@ -41,6 +41,7 @@ class Options:
     topk: int = 5  # columns of wide csv
     threshold: float | None = None  # labels with a lower score are left out; their row stays
     fields: tuple[str, ...] = ()  # none means all
+    extra: frozenset[str] = frozenset()  # groups of `fields.EXTRA`: what only some runs tell of a picture
     long: bool = False  # csv and tsv: a row for each label
     force: bool = False  # overwrite
     resume: bool = False  # continue where an earlier run stopped

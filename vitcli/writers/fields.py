@@ -1,32 +1,51 @@
-"""What a row can show, by the names that `--fields` takes."""
+"""What a row can show, by the names that `--fields` takes.
+
+Every run has the columns FIELDS. Those of EXTRA are there in runs that have such a thing to tell, and in no others:
+`Options.extra` names their groups.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal, TypeAlias
 
 from vitcli.errors import UsageError
 from vitcli.results import Prediction, Result
 
+Kind: TypeAlias = Literal["text", "real", "integer", "boolean", "texts", "integers"]
+
 LABEL_FIELDS = ("label", "score", "index", "wnid")
 FIELDS = ("path", "status", *LABEL_FIELDS, "width", "height", "notes", "error", "message")
 GROUPS = {"top": LABEL_FIELDS, "size": ("width", "height")}
+EXTRA: dict[str, dict[str, Kind]] = {
+    "only": {"share": "real"},
+    "decision": {"decision": "text", "decided_label": "text", "decided_wnid": "text", "decided_score": "real"},
+    "truth": {"truth": "texts", "truth_index": "integers", "correct": "boolean", "truth_rank": "integer"},
+}
 
 
-def chosen(fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields of FIELDS that were asked for, in the order of FIELDS; all of them for none. Raises UsageError."""
+def extras(extra: Collection[str]) -> dict[str, Kind]:
+    """The columns of these groups of EXTRA, in its order."""
+    return {name: kind for group, columns in EXTRA.items() if group in extra for name, kind in columns.items()}
+
+
+def chosen(fields: tuple[str, ...], extra: Collection[str] = ()) -> tuple[str, ...]:
+    """The fields that were asked for, in their usual order; all of them for none. Raises UsageError.
+
+    There are those of FIELDS, and behind the status those of the groups `extra` of EXTRA.
+    """
+    there = (*FIELDS[:2], *extras(extra), *FIELDS[2:])
     asked = {name for field in fields for name in GROUPS.get(field, (field,))}
-    if unknown := sorted(asked - set(FIELDS)):
-        raise UsageError(f"There is no field {unknown[0]!r}: choose among {', '.join((*FIELDS, *GROUPS))}.")
-    return tuple(field for field in FIELDS if not asked or field in asked)
+    if unknown := sorted(asked - set(there)):
+        raise UsageError(f"There is no field {unknown[0]!r}: choose among {', '.join((*there, *GROUPS))}.")
+    return tuple(field for field in there if not asked or field in asked)
 
 
 def record(result: Result, fields: tuple[str, ...]) -> dict[str, Any]:
     """The row as JSON-ready values, with the chosen fields only."""
     whole = result.record()
-    if len(fields) == len(FIELDS):
-        return whole
     labels = [name for name in LABEL_FIELDS if name in fields]
-    if isinstance(result, Prediction) and labels:
+    if isinstance(result, Prediction) and 0 < len(labels) < len(LABEL_FIELDS):
         whole["top"] = [{key: value for key, value in label.items() if key in labels} for label in whole["top"]]
     kept = {*fields, *(["top"] if labels else []), *(["size"] if {"width", "height"} & {*fields} else [])}
     return {key: value for key, value in whole.items() if key in kept}

@@ -306,7 +306,8 @@ def start_journal(
 def settings(format: str, header: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """How rows are made: what must be the same for them to stand in one output."""
     shown = {"topk": options.topk, "threshold": options.threshold, "fields": list(options.fields), "long": options.long}
-    return {**header, "format": format, **shown, "by_content": options.by_content}
+    extra = {"extra": sorted(options.extra)} if options.extra else {}
+    return {**header, "format": format, **shown, **extra, "by_content": options.by_content}
 
 
 def holds(file: Path, journal: Journal, format: Rows) -> bool:

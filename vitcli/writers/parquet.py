@@ -3,6 +3,8 @@ r"""The results as a parquet file, made at the end: until then the journal besid
     path string, path_bytes binary, status string, error string, message string, width int32, height int32,
     notes list<string>, top list<struct<label string, score double, index int32, wnid string>>
 
+    (and the columns of `fields.EXTRA` that the run has)
+
 `path_bytes` is null unless a name is not UTF-8; then it has the exact bytes and `path` shows them as `\xe9`. How the
 results were made is in the file's metadata, under "vit".
 """
@@ -19,7 +21,7 @@ from vitcli.errors import MissingExtra, UsageError
 from vitcli.escaping import decodable, undecodable
 from vitcli.results import Result
 from vitcli.writers.base import Format, Options, Output, regular
-from vitcli.writers.fields import LABEL_FIELDS, chosen, record
+from vitcli.writers.fields import LABEL_FIELDS, chosen, extras, record
 from vitcli.writers.outputs import FileAtTheEnd, settings
 
 GROUP = 10_000  # rows written at a time
@@ -34,7 +36,8 @@ class Parquet(Format):
 
     def __init__(self, header: Mapping[str, Any], options: Options) -> None:
         self.header = header
-        self.fields = chosen(options.fields)
+        self.fields = chosen(options.fields, options.extra)
+        self.extra = extras(options.extra)
 
     @classmethod
     def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:
@@ -70,6 +73,9 @@ class Parquet(Format):
             row["width"], row["height"] = row["size"]
         if "message" in row:
             row["message"] = decodable(row["message"])
+        for name, kind in self.extra.items():
+            if name in row and row[name] is not None and kind in ("text", "texts"):
+                row[name] = decodable(row[name]) if kind == "text" else [decodable(text) for text in row[name]]
         for top in row.get("top", ()):
             if "label" in top:
                 top["label"] = decodable(top["label"])
@@ -79,8 +85,13 @@ class Parquet(Format):
         """The columns of the chosen fields."""
         import pyarrow as pa
 
+        types = {
+            "text": pa.string(), "real": pa.float64(), "integer": pa.int32(), "boolean": pa.bool_(),
+            "texts": pa.list_(pa.string()), "integers": pa.list_(pa.int32()),
+        }  # fmt: skip
         kinds = {
-            "path": pa.string(), "path_bytes": pa.binary(), "status": pa.string(), "error": pa.string(),
+            "path": pa.string(), "path_bytes": pa.binary(), "status": pa.string(),
+            **{name: types[kind] for name, kind in self.extra.items()}, "error": pa.string(),
             "message": pa.string(), "width": pa.int32(), "height": pa.int32(), "notes": pa.list_(pa.string()),
         }  # fmt: skip
         wanted = {*self.fields, *(["path_bytes"] if "path" in self.fields else [])}

@@ -7,6 +7,8 @@ r"""The results as a SQLite database that can be asked at once, also while the r
 
     sqlite3 labels.sqlite "SELECT label, count(*) FROM best GROUP BY label ORDER BY 2 DESC"
 
+`inputs` also has the columns of `fields.EXTRA` that the run has; several values in one are a JSON list.
+
 `path` is text; where a name is not UTF-8 its bytes are in `path_bytes` (else NULL) and `path` shows them as `\xe9`.
 `notes` is a JSON list. The tables whose names begin with vit_ are the journal that --resume needs.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
@@ -26,6 +28,7 @@ from vitcli.errors import OutputError, UsageError
 from vitcli.escaping import decodable, undecodable
 from vitcli.results import Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
+from vitcli.writers.fields import Kind, extras
 from vitcli.writers.journal import Identity, Journal, digest, flat, wants_wal
 from vitcli.writers.outputs import NEW, Resumable, beside, failure, settings
 
@@ -33,7 +36,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS header (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS inputs (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, path_bytes BLOB, status TEXT NOT NULL, error TEXT, message TEXT,
-    width INTEGER, height INTEGER, notes TEXT
+    width INTEGER, height INTEGER, notes TEXT{extra}
 );
 CREATE TABLE IF NOT EXISTS labels (
     input INTEGER NOT NULL REFERENCES inputs (id), rank INTEGER NOT NULL, label TEXT NOT NULL, score REAL NOT NULL,
@@ -44,6 +47,9 @@ CREATE INDEX IF NOT EXISTS labels_label ON labels (label);
 CREATE VIEW IF NOT EXISTS best AS
     SELECT inputs.*, label, score, class, wnid FROM inputs LEFT JOIN labels ON input = id AND rank = 1;
 """
+TYPES: dict[Kind, str] = {
+    "text": "TEXT", "real": "REAL", "integer": "INTEGER", "boolean": "INTEGER", "texts": "TEXT", "integers": "TEXT",
+}  # fmt: skip
 
 
 class Sqlite(Resumable, Format):
@@ -74,11 +80,13 @@ class Sqlite(Resumable, Format):
         try:
             made = settings(cls.name, header, options)
             journal.agree(target, made)
-            if not (journal.new or unchanged(journal)):
+            extra = extras(options.extra)
+            if not (journal.new or unchanged(journal, extra)):
                 raise OutputError(f"{path} cannot be resumed: its rows were changed. Choose another output.")
             journal.start(made)
             journal.rollback()
-            journal.db.executescript(SCHEMA)
+            columns = "".join(f", {name} {TYPES[kind]}" for name, kind in extra.items())
+            journal.db.executescript(SCHEMA.replace("{extra}", columns))
             journal.begin()
             rows = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in flat(header)]
             journal.db.executemany("INSERT OR REPLACE INTO header VALUES (?, ?)", rows)
@@ -94,11 +102,13 @@ class Sqlite(Resumable, Format):
         notes = json.dumps(whole["notes"]) if "notes" in whole else None
         text, exact = decodable(result.path), undecodable(result.path)
         error, message = whole.get("error"), whole.get("message")
-        input = text, exact, whole["status"], error, message and decodable(message), width, height, notes
+        extra = [stored(whole.get(name)) for name in extras(self.options.extra)]
+        input = text, exact, whole["status"], error, message and decodable(message), width, height, notes, *extra
         top = result.top if isinstance(result, Prediction) else ()
         labels = [(i, decodable(t.label), t.score, t.index, t.wnid) for i, t in enumerate(top, 1)]
         row = self.journal.add(own, failure(result), digest=digest(repr((input, labels)).encode()))
-        self.journal.db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (row, *input))
+        places = ", ".join("?" * (1 + len(input)))
+        self.journal.db.execute(f"INSERT INTO inputs VALUES ({places})", (row, *input))
         self.journal.db.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?)", ((row, *label) for label in labels))
 
     def drop(self, row: int) -> None:
@@ -107,20 +117,31 @@ class Sqlite(Resumable, Format):
         self.journal.db.execute("DELETE FROM inputs WHERE id = ?", (row,))
 
 
-def unchanged(journal: Journal) -> bool:
-    """Whether the rows of a database are those that its journal knows. Raises sqlite3.Error."""
+def stored(value: Any) -> Any:
+    """A value of a record as a column has it."""
+    if isinstance(value, list):
+        return json.dumps([decodable(part) if isinstance(part, str) else part for part in value])
+    return decodable(value) if isinstance(value, str) else int(value) if isinstance(value, bool) else value
+
+
+def unchanged(journal: Journal, extra: Iterable[str]) -> bool:
+    """Whether the rows of a database, which has these extra columns, are those that its journal knows.
+
+    Raises sqlite3.Error.
+    """
     (tables,) = journal.db.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('inputs', 'labels')").fetchone()
-    found = digests(journal.db) if tables == 2 else iter(())  # they are made after the journal's
+    found = digests(journal.db, extra) if tables == 2 else iter(())  # they are made after the journal's
     return all(known == own for known, own in zip_longest(journal.all_digests(), found))
 
 
-def digests(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
+def digests(db: sqlite3.Connection, extra: Iterable[str]) -> Iterator[tuple[int, bytes]]:
     """Number and digest of each input that is there with its labels, in order; a label without an input is one too."""
     labels = db.execute("SELECT input, rank, label, score, class, wnid FROM labels ORDER BY input, rank")
     grouped = groupby(labels, key=itemgetter(0))
     owner, own = next(grouped, (None, iter(())))
+    names = "".join(f", {name}" for name in extra)
     for row, *input in db.execute(
-        "SELECT id, path, path_bytes, status, error, message, width, height, notes FROM inputs ORDER BY id"
+        f"SELECT id, path, path_bytes, status, error, message, width, height, notes{names} FROM inputs ORDER BY id"
     ):
         top: list[tuple[Any, ...]] = []
         if owner == row:

@@ -10,6 +10,8 @@
 With one label, a picture is one line. Widths depend on the terminal alone, so that what is printed later stands under
 what was printed before; what is too long for its column is cut in the middle, which keeps the endings of names. On a
 pipe and in a file there are no colours and no bars, and nothing is cut.
+
+What only some runs tell of a picture has lines of its own: → what was decided, ✓ or ✗ what it shows by its label.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from vitcli.errors import OutputError
 from vitcli.escaping import printable
-from vitcli.results import Failure, Prediction, Result
+from vitcli.results import Decision, Failure, Label, Prediction, Result, Truth
 from vitcli.writers.base import Format, Options, Output
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ PIPE_WIDTH = 100  # columns where there is no terminal to say
 NARROWEST = 30  # terminals of fewer columns break lines
 ROOM_FOR_BARS = 60
 GAP, RANK, SCORE = 2, 2, 7  # columns
+DECIDED = {"label": "bold green", "broader": "bold cyan", "unknown": "bold yellow"}  # colours
+
+
+class Line(NamedTuple):
+    """One line of a picture: rank or mark, label, score, bar."""
+
+    mark: Text
+    label: Text
+    score: Text
+    bar: Text
 
 
 class Table(Output, Format):
@@ -134,26 +146,45 @@ class Table(Output, Format):
         from rich.text import Text
 
         picture = self.named(result.path)
-        if not self.single:
+        lines = [self.line(rank, top) for rank, top in enumerate(result.top, 1)]
+        if not lines:
+            lines = [Line(Text(), Text("nothing above the threshold", "dim"), Text(), Text())]
+        if self.single:
+            lines[0].label.append_text(said(result))
+        else:
             picture.append(f"\n{result.size[0]} × {result.size[1]}", "dim")
             picture.append("".join(f"\n{printable(note)}" for note in result.notes), "dim")
-        styles = ["bold", *[""] * len(result.top)]
-        labels = [Text(printable(top.label), style) for top, style in zip(result.top, styles, strict=False)]
-        for label in labels if not self.plain else ():
-            label.truncate(self.label, overflow="ellipsis")
-        lines = Text("\n").join
-        cells = [
-            picture,
-            lines(Text(str(rank), "dim") for rank in range(1, len(result.top) + 1)),
-            lines(labels) if labels else Text("nothing above the threshold", "dim"),
-            lines(Text(score(top.score)) for top in result.top),
-        ]
-        if self.single:
-            del cells[1]
-        if self.bar:
-            colours = ["green", *["cyan"] * len(result.top)]
-            cells.append(lines(self.drawn(t.score, c) for t, c in zip(result.top, colours, strict=False)))
-        return self.columns(*cells, widths=self.widths)
+            picture.append(f"\nshare {score(result.share)}" if result.share is not None else "", "dim")
+            lines = [*map(self.decided, filter(None, [result.decision])), *lines]
+            lines += map(self.judged, filter(None, [result.truth]))
+        for line in lines if not self.plain and result.top else ():
+            line.label.truncate(self.label, overflow="ellipsis")
+        marks, *rest = (Text("\n").join(cells) for cells in zip(*lines, strict=True))
+        return self.columns(
+            picture, *([] if self.single else [marks]), *rest[: None if self.bar else 2], widths=self.widths
+        )
+
+    def line(self, rank: int, top: Label) -> Line:
+        """A label with its rank, its score and a bar."""
+        from rich.text import Text
+
+        label, colour = Text(printable(top.label), "bold" if rank == 1 else ""), "green" if rank == 1 else "cyan"
+        return Line(Text(str(rank), "dim"), label, Text(score(top.score)), self.drawn(top.score, colour))
+
+    def decided(self, decision: Decision) -> Line:
+        """What was decided, above the labels."""
+        from rich.text import Text
+
+        label = Text(printable(decision.label), DECIDED[decision.kind])
+        if decision.kind == "broader":
+            label.append(" (broader term)", "dim")
+        return Line(Text("→"), label, Text("" if decision.score is None else score(decision.score)), Text())
+
+    def judged(self, truth: Truth) -> Line:
+        """What the picture shows by its label, below the labels that it got."""
+        from rich.text import Text
+
+        return Line(mark(truth), Text(printable("; ".join(truth.labels))), Text(), Text())
 
     def failed(self, failure: Failure) -> RichTable:
         """One picture with what is wrong with it, all of it: the message has the room of all other columns."""
@@ -200,6 +231,30 @@ class Table(Output, Format):
 
         full, half = divmod(round(2 * self.bar * value), 2) if 0 <= value <= 1 else (0, 0)
         return Text("━" * full + "╸" * half, colour)
+
+
+def mark(truth: Truth) -> Text:
+    """Whether the best label is right."""
+    from rich.text import Text
+
+    return Text("✓", "green") if truth.correct else Text("✗", "red")
+
+
+def said(result: Prediction) -> Text:
+    """What only some runs tell of a picture, behind its one label."""
+    from rich.text import Text
+
+    found = Text()
+    if result.share is not None:
+        found.append(f"  share {score(result.share)}", "dim")
+    if (decision := result.decision) and decision.kind != "label":
+        found.append(" → ").append(printable(decision.label), DECIDED[decision.kind])
+        if decision.kind == "broader" and decision.score is not None:
+            found.append(f" {score(decision.score)}")
+    if truth := result.truth:
+        found.append("  ").append_text(mark(truth))
+        found.append("" if truth.correct else f" {printable('; '.join(truth.labels))}")
+    return found
 
 
 def score(value: float) -> str:

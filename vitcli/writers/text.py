@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from vitcli.escaping import printable, strict, undecodable
 from vitcli.results import Result
 from vitcli.writers.base import Format, Options, Output, regular
-from vitcli.writers.fields import LABEL_FIELDS, chosen, record
+from vitcli.writers.fields import LABEL_FIELDS, chosen, extras, record
 from vitcli.writers.outputs import AppendedFile, Stream, settings
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -38,7 +38,7 @@ class TextFormat(Format):
     def __init__(self, header: Mapping[str, Any], options: Options) -> None:
         self.header = header
         self.options = options
-        self.fields = chosen(options.fields)
+        self.fields = chosen(options.fields, options.extra)
         self.shown = False  # on a terminal, which would obey what is in a name
 
     def prefix(self) -> bytes:
@@ -107,7 +107,6 @@ class Csv(TextFormat):
         before, labels, after = self.columns()
         whole = result.record()
         whole["width"], whole["height"] = whole.pop("size", ("", ""))
-        whole["notes"] = "; ".join(whole.get("notes", ()))
         first, last = [whole.get(name, "") for name in before], [whole.get(name, "") for name in after]
         tops = [[top[name] for name in labels] for top in whole.get("top", ())]
         if not labels:
@@ -121,7 +120,7 @@ class Csv(TextFormat):
 
     def columns(self) -> tuple[list[str], list[str], list[str]]:
         """The chosen fields: before the labels, of the labels, behind them."""
-        before = [name for name in self.fields if name in ("path", "status")]
+        before = [name for name in self.fields if name in ("path", "status", *extras(self.options.extra))]
         labels = [name for name in LABEL_FIELDS if name in self.fields]
         return before, labels, [name for name in self.fields if name not in (*before, *labels)]
 
@@ -136,7 +135,11 @@ class Csv(TextFormat):
             return text.encode("utf-8", "backslashreplace")
 
     def cell(self, cell: object) -> object:
-        """What stands in a cell; numbers are as they are."""
+        """What stands in a cell: several values are joined; numbers are as they are."""
+        if isinstance(cell, bool):
+            return "true" if cell else "false"
+        if isinstance(cell, list):
+            cell = "; ".join(str(part) for part in cell)
         return neutral(printable(cell) if self.shown and isinstance(cell, str) else cell)
 
 
