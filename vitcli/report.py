@@ -37,7 +37,7 @@ class Report:
     started: float = field(default_factory=time.perf_counter)
     took: float = 0.0  # seconds, once it has ended
 
-    def add(self, result: Result) -> None:
+    def add(self, result: object) -> None:
         """Count one result."""
         if isinstance(result, Failure):
             self.failed[result.error] += 1

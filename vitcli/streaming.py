@@ -26,12 +26,12 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
 from vitcli.errors import OutOfMemory, PictureError, TooManyFiles
-from vitcli.network.backend import Logits, Pixels
+from vitcli.network.backend import Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
 from vitcli.pictures.budget import BUDGET, Share
@@ -79,11 +79,14 @@ class Model(Protocol[Answer]):
     def preprocess(self) -> Preprocess:
         """How pictures become the network's input."""
 
-    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
-        """uint8 [b s s 3] -> what waits for float32 [b k], as `backend.Backend.submit`."""
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
+        """uint8 [b s s 3] -> what waits for each picture's row: its logits [k], as `backend.Backend.submit`, or more.
 
-    def answer(self, picture: Prepared, row: Logits) -> Answer:
-        """One picture, as the network saw it, and its row [k]. A PictureError becomes its Failure."""
+        Rows of what pads a batch come last.
+        """
+
+    def answer(self, picture: Prepared, row: Any) -> Answer:
+        """One picture, as the network saw it, and its row. A PictureError becomes its Failure."""
 
 
 @dataclass(slots=True)
@@ -151,7 +154,7 @@ def stream(
         needed = (given for given in arriving if given is None or wanted(given))
         begin = give_way if on_cpu else None
         ahead = stack.enter_context(closing(look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin)))
-        begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
+        begun: deque[tuple[list[Item], Callable[[], list[Any]]]] = deque()
         for group in groups(decoded(ahead, meter), meter):
             if stop():
                 break
@@ -364,9 +367,9 @@ def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:
         yield group
 
 
-def results(model: Model[Answer], group: list[Item], logits: list[Logits]) -> Iterator[Answer | Failure]:
+def results(model: Model[Answer], group: list[Item], rows: Iterable[Any]) -> Iterator[Answer | Failure]:
     """A batch's answers, its failures left in their places."""
-    rows = iter(logits)
+    rows = iter(rows)
     for item in group:
         if isinstance(item, Failure):
             yield item
@@ -416,8 +419,8 @@ class Network:
     meter: Meter
     on_shrink: Callable[[int], None]
 
-    def begin(self, pictures: list[Prepared]) -> Callable[[], list[Logits]]:
-        """Start on a batch, and return what waits for the logits [k] of each picture."""
+    def begin(self, pictures: list[Prepared]) -> Callable[[], list[Any]]:
+        """Start on a batch, and return what waits for the row of each picture."""
         size = self.meter.batch
         try:
             with forward(self.meter):
@@ -426,7 +429,7 @@ class Network:
             reason = error
             return lambda: self.again(pictures, size, reason)
 
-        def finish() -> list[Logits]:
+        def finish() -> list[Any]:
             try:
                 with forward(self.meter):
                     return [row for wait in waits for row in wait()][: len(pictures)]
@@ -435,7 +438,7 @@ class Network:
 
         return finish
 
-    def again(self, pictures: list[Prepared], size: int, error: OutOfMemory) -> list[Logits]:
+    def again(self, pictures: list[Prepared], size: int, error: OutOfMemory) -> list[Any]:
         """The same with half the batch. Raises OutOfMemory when that would be less than one picture."""
         if size == 1:
             raise error
@@ -444,7 +447,7 @@ class Network:
             self.on_shrink(size // 2)
         return self.begin(pictures)()
 
-    def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Logits]:
+    def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Iterable[Any]]:
         """At most `size` pictures to the network."""
         try:
             pixels = np.stack([picture.pixels for picture in pictures])

@@ -18,6 +18,7 @@ from vitcli.errors import VitError
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
+    "explain": ("vitcli.cli.explain:explain", "Show where the network looked."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),

@@ -83,6 +83,7 @@ Workers = Annotated[
     str,
     typer.Option(envvar="VIT_WORKERS", metavar="auto|N", help="Threads that decode: auto is one for each processor."),
 ]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -220,7 +221,7 @@ class Network(Group):
     dtype: Dtype = "auto"
     engine: Engine = "auto"
     compile: Compile = "auto"
-    download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False
+    download: Download = False
 
 
 class Weights(Group):
