@@ -44,23 +44,31 @@ COPIES = 6  # of the picture, in memory while it is drawn on
 class Drawings:
     """A folder that explanations are drawn into, by one run at a time.
 
-    Raises OutputError where it cannot be written, and unless `force`d where it holds explanations.
+    Raises OutputError where it holds explanations, unless `force`d; entered, where it cannot be written.
     """
 
     def __init__(self, folder: Path, *, style: Style = "heat", raw: bool = False, force: bool = False) -> None:
-        self.folder, self.style, self.raw = folder, style, raw
+        self.folder, self.style, self.raw, self.force = folder, style, raw, force
         self.names: set[str] = set()
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self.lock = Lock(folder, Path(os.path.realpath(folder)))
-            if not force and any(folder.glob(f"*{MARK}.*")):
-                self.lock.release()
-                raise OutputError(
-                    f"{folder} holds explanations already: add --force to overwrite those of the same name, or choose "
-                    "another folder."
-                )
+        self.check()
+
+    def check(self) -> None:
+        """Nothing that is there is overwritten."""
+        if not self.force and any(self.folder.glob(f"*{MARK}.*")):
+            raise OutputError(
+                f"{self.folder} holds explanations already: add --force to overwrite those of the same name, or choose "
+                "another folder."
+            )
 
     def __enter__(self) -> Drawings:
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = Lock(self.folder, Path(os.path.realpath(self.folder)))
+        try:
+            self.check()  # again: another run may have just ended
+        except BaseException:
+            self.lock.release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -84,6 +84,7 @@ def explain(
 
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
+    folder = Drawings(output, style=style, raw=raw, force=force)
     network = options.Network(model=model, device=device, dtype="float32", engine="torch", download=download, batch=1)
     given, rows = run.Given.of(paths or [], device, inputs), options.Rows()
     classifier = run.load(network, weights, rows, given, quiet)
@@ -103,7 +104,7 @@ def explain(
     with (
         run.telling(report, options.Rows(output=output), quiet, verbose, summary),
         stopping() as stop,
-        Drawings(output, style=style, raw=raw, force=force) as drawings,
+        folder as drawings,
     ):
         again = given.again
         total = (lambda: count(again())) if again else None
