@@ -59,6 +59,12 @@ def imagenet1k() -> tuple[tuple[str, str, str], ...]:
     return tuple((wnid, names, simple) for _, wnid, names, simple in rows)
 
 
+@cache
+def wordnet_names() -> dict[str, tuple[str, ...]]:
+    """WordNet id -> every name of an ImageNet-1k class: its synonyms, all of them in one, the simple one."""
+    return {wnid: (*names.split(", "), names, simple) for wnid, names, simple in imagenet1k()}
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """The classes of a checkpoint, by index, and how its logits become scores.

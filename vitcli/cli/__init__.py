@@ -19,6 +19,7 @@ from vitcli.errors import VitError
 COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
     "explain": ("vitcli.cli.explain:explain", "Show where the network looked."),
+    "evaluate": ("vitcli.cli.evaluate:evaluate", "Measure how good a model is, on labelled pictures."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),

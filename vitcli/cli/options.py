@@ -191,6 +191,43 @@ Pooling = Annotated[
     Literal["cls", "mean"] | None,
     typer.Option(help="What the head reads, for weights that do not say (vit-pytorch)."),
 ]
+TRUTH = "Labels"
+TruthFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Labels of the pictures: csv, tsv, jsonl, parquet, lines of file and label, or ILSVRC's numbers.",
+    ),
+]  # fmt: skip
+FileColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TRUTH, help="Its column of files; by default a usual name."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TRUTH, help="Its column of labels; by default a usual name."),
+]
+Synsets = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Which class has which of ILSVRC's numbers: meta.mat, or lines of wnid and number.",
+    ),
+]  # fmt: skip
+RealFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--real", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="ReaL labels of ImageNet's validation pictures (real.json), found by the names of files.",
+    ),
+]  # fmt: skip
+ClassesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes", exists=True, dir_okay=False, metavar="FILE", rich_help_panel=TRUTH,
+        help="Rank these classes only, one a line by WordNet id, name or number (ImageNet-A, -R).",
+    ),
+]  # fmt: skip
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -321,6 +358,23 @@ class Rows(Group):
             retry_failed=self.retry_failed,
             by_content=self.by_content,
         )
+
+
+class JudgedRows(Rows):
+    """The same for a command whose --format is that of its report: rows go to -o alone, in the format of its ending."""
+
+    format: Format = "table"
+
+
+class Truths(Group):
+    """Where the labels of pictures are, as `truth.Source.of` takes it."""
+
+    truth: TruthFile = None
+    file_column: FileColumn = None
+    label_column: LabelColumn = None
+    synsets: Synsets = None
+    real: RealFile = None
+    classes: ClassesFile = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

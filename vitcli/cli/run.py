@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -16,13 +16,38 @@ from vitcli.cli.stopping import stopping
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
     from vitcli.report import Report, Summary
+    from vitcli.results import Result
     from vitcli.sources import Input
-    from vitcli.streaming import ReadAhead
+    from vitcli.streaming import Model, ReadAhead
     from vitcli.writers.base import Output
 
 FEW = 8  # pictures that need no progress bar
 SOON = 0.2  # seconds in which so few names have to be on stdin, and no more, to be counted
 COUNTED = 32  # pictures that are counted first: numpy may be done with so many before torch could begin
+
+
+class Receiver(Protocol):
+    """What a run needs of where its rows go: an `Output`, or what stands before one."""
+
+    @property
+    def skipped(self) -> int:
+        """Inputs that an earlier run answered."""
+
+    def wanted(self, item: Input) -> bool:
+        """Whether an input's answer is not there yet."""
+
+    def write(self, result: Result) -> None:
+        """Take one result."""
+
+    def flush(self) -> None:
+        """Bring every result taken so far to where a killed run leaves it."""
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """The records of everything that is failed."""
+
+    def __enter__(self) -> Receiver: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -102,10 +127,32 @@ def run(
 ) -> None:
     """Answer every input, write the rows, say what was done. Exits with 130 when interrupted, 3 when an input failed.
 
-    Raises VitError when there was none. The outputs are opened once signals are handled. Rows that may be resumed, as
-    `load` says, come of padded batches.
+    Raises VitError when there was none.
     """
-    from vitcli.errors import VitError
+    settle(
+        answer(
+            classifier, classifier, given, open_rows,
+            network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose,
+        )
+    )  # fmt: skip
+
+
+def answer(
+    model: Model[Result],
+    classifier: Classifier,
+    given: Given,
+    open_rows: Callable[[], Receiver],
+    *,
+    network: options.Network,
+    decoding: options.Decoding,
+    rows: options.Rows,
+    quiet: bool,
+    verbose: bool,
+) -> Report:
+    """The same, without an end: `model` answers with the network of `classifier`, and what was done is returned.
+
+    The outputs are opened once signals are handled. Rows that may be resumed, as `load` says, come of padded batches.
+    """
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
     from vitcli.report import FailureLog, Report, Summary
     from vitcli.sources.counting import count
@@ -127,7 +174,7 @@ def run(
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
             for result in stream(
-                classifier,
+                model,
                 given.inputs,
                 batch=network.batch or (None if resumable else given.few),
                 workers=decoding.threads,
@@ -146,6 +193,13 @@ def run(
                 report.add(result)
                 advance(report.done + out.skipped)
         report.skipped, report.interrupted = out.skipped, stop()
+    return report
+
+
+def settle(report: Report) -> None:
+    """End as a run ended: with 130 when interrupted, 3 when an input failed. Raises VitError when there was none."""
+    from vitcli.errors import VitError
+
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed:

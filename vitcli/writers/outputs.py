@@ -21,6 +21,7 @@ from vitcli.writers.journal import Identity, Journal, digest, digest_of_file, id
 
 JOURNAL = ".vit-journal"
 NEW = ".vit-new"
+LOGITS = ".vit-logits"  # of an evaluation: what its figures are computed from
 PIECE = 1 << 20  # bytes copied at a time
 
 

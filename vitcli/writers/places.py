@@ -19,11 +19,11 @@ from vitcli.pictures import formats
 from vitcli.sources.input import is_archive
 from vitcli.writers.base import explained, regular
 from vitcli.writers.lock import ENDING
-from vitcli.writers.outputs import JOURNAL, NEW, beside
+from vitcli.writers.outputs import JOURNAL, LOGITS, NEW, beside
 
 SQLITE = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
-KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, ENDING)
-OWN = re.compile(rf"({'|'.join(map(re.escape, (JOURNAL, NEW, ENDING)))})(-wal|-shm|-journal)?", re.IGNORECASE)
+KEPT = (*SQLITE[1:], *(JOURNAL + ending for ending in SQLITE), NEW, LOGITS, ENDING)
+OWN = re.compile(rf"({'|'.join(map(re.escape, (JOURNAL, NEW, LOGITS, ENDING)))})(-wal|-shm|-journal)?", re.IGNORECASE)
 
 
 class Read(NamedTuple):
