@@ -16,6 +16,7 @@ def classify(
     inputs: options.Inputs,
     decoding: options.Decoding,
     rows: options.Rows,
+    pages: options.Pages,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -32,6 +33,7 @@ def classify(
     vit classify cat.jpg --topk 3
     vit classify photos/ -o labels.jsonl
     vit classify photos/ -o labels.jsonl --resume
+    vit classify photos/ -o labels.csv --html labels.html
     vit classify photos/ --format json | jq '.results[].top[0].label'
     """
     from dataclasses import replace
@@ -42,13 +44,20 @@ def classify(
     kind, settings = writers.writer_for(rows.format, rows.output), rows.options()
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
-    run.apart(rows, run.named(paths or [], weights))
+    if pages.html and settings.resume:
+        raise UsageError("--html shows one whole run, and cannot be made of a part: leave out --resume, or --html.")
+    run.apart(rows, run.named(paths or [], weights), {"--html": pages.html})
     given = run.Given.of(paths or [], network.device, inputs)
     classifier = run.load(network, weights, rows, given, quiet)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     headed = rows.output or kind is writers.WRITERS["json"]
     header = {**classifier.header(), "decode": decoding.decode} if headed else {}
     settings = replace(settings, topk=min(settings.topk, len(classifier.labels)))  # csv has columns for each
+    page = None
+    if pages.html:
+        from vitcli.gallery import Gallery, titled
+
+        page = Gallery(pages.html, titled(paths or ["stdin"], classifier.name), force=rows.force)
     run.run(
         classifier,
         given,
@@ -58,4 +67,5 @@ def classify(
         rows=rows,
         quiet=quiet,
         verbose=verbose,
+        page=page,
     )

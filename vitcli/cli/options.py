@@ -360,6 +360,18 @@ class Rows(Group):
         )
 
 
+class Pages(Group):
+    """What people look at besides rows."""
+
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, metavar="FILE", rich_help_panel=ROWS,
+            help="Also write a page to look through: thumbnails, labels, what failed.",
+        ),
+    ] = None  # fmt: skip
+
+
 class JudgedRows(Rows):
     """The same for a command whose --format is that of its report: rows go to -o alone, in the format of its ending."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
+    from vitcli.gallery import Gallery
     from vitcli.report import Report, Summary
     from vitcli.results import Result
     from vitcli.sources import Input
@@ -93,9 +94,14 @@ class Given:
         return self.known if self.known is not None and self.known <= FEW else None
 
 
-def apart(rows: options.Rows, read: Iterable[tuple[str, str | Path | int]]) -> None:
-    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`."""
-    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json}
+def apart(
+    rows: options.Rows, read: Iterable[tuple[str, str | Path | int]], more: Mapping[str, Path | None] | None = None
+) -> None:
+    """See that what is written is not what is read, nor one file under two options. Raises as `places.check`.
+
+    `more` are files that a command writes besides.
+    """
+    written = {"-o": rows.output, "--failures": rows.failures, "--summary-json": rows.summary_json, **(more or {})}
     if any(written.values()):  # else nothing has to be imported for it
         from vitcli.writers.places import Read, check
 
@@ -124,6 +130,7 @@ def run(
     rows: options.Rows,
     quiet: bool,
     verbose: bool,
+    page: Gallery | None = None,
 ) -> None:
     """Answer every input, write the rows, say what was done. Exits with 130 when interrupted, 3 when an input failed.
 
@@ -132,7 +139,7 @@ def run(
     settle(
         answer(
             classifier, classifier, given, open_rows,
-            network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose,
+            network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose, page=page,
         )
     )  # fmt: skip
 
@@ -148,6 +155,7 @@ def answer(
     rows: options.Rows,
     quiet: bool,
     verbose: bool,
+    page: Gallery | None = None,
 ) -> Report:
     """The same, without an end: `model` answers with the network of `classifier`, and what was done is returned.
 
@@ -166,6 +174,7 @@ def answer(
     with (
         telling(report, rows, quiet, verbose, Summary(rows.summary_json, force=rows.force, resume=resume)),
         stopping() as stop,
+        page or contextlib.nullcontext(),
         open_rows() as out,
         FailureLog(rows.failures, out.failures, force=rows.force, resume=resume) as log,
     ):
@@ -174,7 +183,7 @@ def answer(
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
             for result in stream(
-                model,
+                page.before(model) if page else model,
                 given.inputs,
                 batch=network.batch or (None if resumable else given.few),
                 workers=decoding.threads,
@@ -190,6 +199,8 @@ def answer(
                 with report.writing():
                     out.write(result)
                     log.write(result)
+                    if page:
+                        page.add(result)
                 report.add(result)
                 advance(report.done + out.skipped)
         report.skipped, report.interrupted = out.skipped, stop()
