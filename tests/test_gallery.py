@@ -21,9 +21,8 @@ from vitcli import gallery
 from vitcli.errors import OutputError
 from vitcli.gallery import Gallery, address
 from vitcli.pictures.preprocess import FAMILIES
-from vitcli.pictures.thumbnails import thumbnail
+from vitcli.pictures.thumbnails import small
 from vitcli.results import Failure, Label, Prediction
-from vitcli.streaming import Prepared
 
 Vit = Callable[..., Any]
 EVIL = "<img src=x onerror=alert(1)>\u2028</script><script>alert(2)</script>.png"
@@ -42,7 +41,7 @@ def filled(path: Path, count: int, **options: Any) -> Path:
             if i % 3 == 2:
                 page.add(Failure(f"photos/{i}.jpg", "truncated", f"It ends <b>too</b> early {i}."))
                 continue
-            page.show(Prepared("", pixels(i), (300, 200), ()), preprocess)
+            page.show(pixels(i), preprocess.seen((300, 200)))
             top = (Label(*_fields(LABELS[i % 3], 1 - i / (2 * count))),)
             page.add(Prediction(EVIL if i == 0 else f"photos/{i}.jpg", top, (300, 200), ("rotated",)))
     return path
@@ -111,7 +110,7 @@ def test_a_run_that_breaks_off_leaves_no_page_and_no_rest(tmp_path: Path, monkey
     def broken() -> None:
         with Gallery(tmp_path / "run.html", "a run") as page:
             for i in range(5):
-                page.show(Prepared("", pixels(i), (30, 20), ()), FAMILIES["hf"](32))
+                page.show(pixels(i), (0, 0, 30, 20))
                 page.add(Prediction(f"{i}.jpg", (LABELS[0],), (30, 20)))
             raise RuntimeError("the disk is gone")
 
@@ -127,14 +126,8 @@ def test_a_run_that_breaks_off_leaves_no_page_and_no_rest(tmp_path: Path, monkey
 def test_a_thumbnail_has_the_proportions_of_what_the_network_saw(
     size: tuple[int, int], family: str, expected: tuple[int, int]
 ) -> None:
-    import io
-
-    from PIL import Image
-
     preprocess = FAMILIES[family](224)
-    made = thumbnail(preprocess.resized(noise(1, size)), preprocess.seen(size))
-    with Image.open(io.BytesIO(made)) as small:
-        assert small.size == expected
+    assert small(preprocess.resized(noise(1, size)), preprocess.seen(size)).size == expected
 
 
 def test_links_lead_to_files_and_pages_alone(tmp_path: Path) -> None:
@@ -178,6 +171,16 @@ def test_a_page_is_of_a_whole_run(vit: Vit, tiny: Path, picture: Path, tmp_path:
     same = vit("classify", picture, "-m", tiny, "-o", tmp_path / "r.html", "-f", "csv", "--html", tmp_path / "r.html")
     assert same.returncode == 2
     assert not (tmp_path / "r.html").exists()
+
+
+def test_explanations_stand_beside_their_pictures(vit: Vit, tiny: Path, tmp_path: Path) -> None:
+    noise(1, (60, 40)).save(tmp_path / "a.png")
+    done = vit("explain", tmp_path / "a.png", tmp_path / "none.png", "-m", tiny, "-o", tmp_path / "out", "-c", "1",
+               "-c", "2", "--html", tmp_path / "page.html")  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    found = rows(tmp_path / "page.html")["rows"]
+    assert [len(row[5]) for row in found] == [3, 0]
+    assert len(set(found[0][5])) == 3
 
 
 CHROMIUM = os.environ.get("VIT_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

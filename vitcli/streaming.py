@@ -89,6 +89,37 @@ class Model(Protocol[Answer]):
         """One picture, as the network saw it, and its row. A PictureError becomes its Failure."""
 
 
+class Shown(Generic[Answer]):
+    """A model that shows each picture that it answers to whoever takes the answers, just before the answer comes.
+
+    `show` gets it as the network saw it, uint8 [s s 3], and which part of the picture that is (`Preprocess.seen`).
+    """
+
+    def __init__(self, model: Model[Answer], *show: Callable[[Pixels, tuple[float, float, float, float]], object]):
+        self.model, self.show = model, show
+
+    @property
+    def device(self) -> str:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The model's."""
+        return self.model.preprocess
+
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
+        """The model's."""
+        return self.model.submit(pixels, pad_to)
+
+    def answer(self, picture: Prepared, row: Any) -> Answer:
+        """The model's."""
+        answer = self.model.answer(picture, row)
+        for show in self.show:
+            show(picture.pixels, self.preprocess.seen(picture.size))
+        return answer
+
+
 @dataclass(slots=True)
 class Meter:
     """Where the time of a run goes, in seconds, and the batch that fits. Filled in while the run goes on."""

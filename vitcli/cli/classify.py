@@ -41,7 +41,8 @@ def classify(
     from vitcli import writers
     from vitcli.errors import UsageError
 
-    kind, settings = writers.writer_for(rows.format, rows.output), rows.options()
+    kind = writers.writer_for(rows.format, rows.output)
+    settings = replace(rows.options(), show=pages.show)
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
     if pages.html and settings.resume:

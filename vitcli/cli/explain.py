@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,6 +47,10 @@ def explain(
     style: Annotated[Literal["heat", "contours"], typer.Option(help="Colours over the picture, or lines on it.")] = (
         "heat"
     ),
+    html: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Also write a page with each picture beside its maps."),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Also write the numbers of each map, as .npy and .json.")] = False,
     form: Annotated[
         Literal["text", "jsonl"], typer.Option("--format", "-f", help="What is told of each picture on stdout.")
@@ -68,6 +73,7 @@ def explain(
     vit explain cat.jpg
     vit explain photos/ -o explained/ --style contours
     vit explain pets.jpg --class "Egyptian cat" --class n02099601
+    vit explain photos/ --html explained.html
     vit explain photos/ --raw --format jsonl > maps.jsonl
 
     The default method is the gradient-weighted attention of all layers (Chefer
@@ -76,21 +82,24 @@ def explain(
     from vitcli.drawings import Drawings
     from vitcli.errors import PictureError, UsageError
     from vitcli.explainer import CLASS_SPECIFIC, Explainer, Explanation
+    from vitcli.gallery import Gallery, titled
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
     from vitcli.report import Report, Summary
     from vitcli.results import Failure
     from vitcli.sources.counting import count
-    from vitcli.streaming import stream
+    from vitcli.streaming import Shown, stream
 
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
     folder = Drawings(output, style=style, raw=raw, force=force)
+    run.apart(options.Rows(force=force), run.named(paths or [], weights), {"--html": html})
     network = options.Network(model=model, device=device, dtype="float32", engine="torch", download=download, batch=1)
     given, rows = run.Given.of(paths or [], device, inputs), options.Rows()
     classifier = run.load(network, weights, rows, given, quiet)
     explainer = Explainer(classifier, method, chosen(classifier.labels, classes or []))
     if len(explainer.classes) > 1 and not CLASS_SPECIFIC[method] and not quiet:
         console.note(f"The map of {method} is the same for every class: --method gradient tells them apart.")
+    page = Gallery(html, titled(paths or ["stdin"], classifier.name), force=force) if html else None
     max_pixels = decoding.max_pixels or MAX_PIXELS
     settle_pillow(max_pixels)
     report = Report(classifier.name, classifier.backend)
@@ -105,12 +114,13 @@ def explain(
         run.telling(report, options.Rows(output=output), quiet, verbose, summary),
         stopping() as stop,
         folder as drawings,
+        page or nullcontext(),
     ):
         again = given.again
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, console.err(), total) as advance:
             for result in stream(
-                explainer,
+                Shown(explainer, page.show) if page else explainer,
                 given.inputs,
                 batch=1,
                 workers=decoding.threads,
@@ -127,6 +137,8 @@ def explain(
                             drawing = drawings.save(item, result, max_pixels)
                         except PictureError as error:
                             told = Failure(result.path, error.reason, str(error))
+                    if page:
+                        page.add(told, style=style)
                     tell(told, drawing, form)
                 report.add(told)
                 advance(report.done)

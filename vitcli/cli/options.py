@@ -370,6 +370,12 @@ class Pages(Group):
             help="Also write a page to look through: thumbnails, labels, what failed.",
         ),
     ] = None  # fmt: skip
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show", rich_help_panel=ROWS, help="table: each picture beside its row, where the terminal can."
+        ),
+    ] = False
 
 
 class JudgedRows(Rows):

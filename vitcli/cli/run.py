@@ -164,7 +164,7 @@ def answer(
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
     from vitcli.report import FailureLog, Report, Summary
     from vitcli.sources.counting import count
-    from vitcli.streaming import stream
+    from vitcli.streaming import Shown, stream
     from vitcli.writers.table import Table
 
     max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
@@ -178,12 +178,15 @@ def answer(
         open_rows() as out,
         FailureLog(rows.failures, out.failures, force=rows.force, resume=resume) as log,
     ):
+        shows = [page.show] if page else []
+        if isinstance(out, Table) and out.options.show:
+            shows.append(out.show)
         where = out.console if isinstance(out, Table) and out.console.file.isatty() else console.err()
         again = given.again
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
             for result in stream(
-                page.before(model) if page else model,
+                Shown(model, *shows) if shows else model,
                 given.inputs,
                 batch=network.batch or (None if resumable else given.few),
                 workers=decoding.threads,

@@ -16,28 +16,28 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from vitcli.errors import OutputError
 from vitcli.escaping import exact, printable, strict
-from vitcli.pictures.thumbnails import thumbnail
+from vitcli.pictures.thumbnails import jpeg, small
 from vitcli.results import Failure
 from vitcli.sources.input import is_url
 from vitcli.writers.base import explained
 from vitcli.writers.outputs import NEW, beside
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from vitcli.explainer import Explanation
     from vitcli.network.backend import Pixels
-    from vitcli.pictures.preprocess import Preprocess
+    from vitcli.pictures.overlay import Map, Style
+    from vitcli.pictures.thumbnails import Box
     from vitcli.results import Prediction
-    from vitcli.streaming import Model, Prepared
-
-Answer = TypeVar("Answer")
 
 INLINE = 2000  # pictures in one file: at 6 KB each, 16 MB of base64
 SHOWN = 10  # labels of a picture
@@ -55,7 +55,7 @@ class Gallery:
         self.path, self.title, self.force = path, title, force
         self.folder = path.with_name(f"{path.stem}_files")
         self.count = 0
-        self.shown: bytes | None = None  # the picture of the result that comes next
+        self.shown: Image.Image | None = None  # the picture of the result that comes next
         self.labels: dict[int, tuple[int, int, str | None, str]] = {}  # class -> number here, and its record
         self.check()
 
@@ -87,17 +87,16 @@ class Gallery:
             if self.unfolded is not None:
                 shutil.rmtree(self.unfolded, ignore_errors=True)
 
-    def show(self, picture: Prepared, preprocess: Preprocess) -> None:
-        """The picture whose result comes next."""
-        self.shown = thumbnail(picture.pixels, preprocess.seen(picture.size))
+    def show(self, pixels: Pixels, seen: Box) -> None:
+        """The picture whose result comes next, as `thumbnails.small` takes it."""
+        self.shown = small(pixels, seen)
 
-    def before(self, model: Model[Answer]) -> Pictured[Answer]:
-        """The model, which shows this page its pictures."""
-        return Pictured(model, self.show)
-
-    def add(self, result: Prediction | Explanation | Failure, *more: bytes) -> None:
-        """Take one result; the picture that was shown before it stands beside it, and `more` JPEGs."""
-        thumbnails = more if self.shown is None or isinstance(result, Failure) else (self.shown, *more)
+    def add(self, result: Prediction | Explanation | Failure, style: Style = "heat") -> None:
+        """Take one result; the picture that was shown before it stands beside it, and the maps of an explanation."""
+        thumbnails = []
+        if self.shown is not None and not isinstance(result, Failure):
+            maps = [reason.map for reason in getattr(result, "reasons", ())]
+            thumbnails = [jpeg(self.shown), *(jpeg(over(self.shown, found, style)) for found in maps)]
         self.shown = None
         with explained(self.path):
             if self.count == INLINE:
@@ -137,7 +136,7 @@ class Gallery:
         self.rows.seek(0)
         again = []
         for number, row in enumerate(rows):
-            self.save(number, tuple(self.thumbnails.read(size) for size in row[5]))
+            self.save(number, [self.thumbnails.read(size) for size in row[5]])
             row[5] = len(row[5])
             again.append(json.dumps(row, separators=(",", ":")).encode() + b"\n")
         self.rows.seek(0)
@@ -149,7 +148,7 @@ class Gallery:
         self.rows.seek(0)
         return [json.loads(line) for line in self.rows]
 
-    def save(self, number: int, thumbnails: tuple[bytes, ...]) -> None:
+    def save(self, number: int, thumbnails: Sequence[bytes]) -> None:
         """Thumbnails as files: 0001/0001234.jpg, and -1 for the second."""
         assert self.unfolded is not None
         folder = self.unfolded / f"{number // 1000:04}"
@@ -203,31 +202,11 @@ class Gallery:
             yield json.dumps(row, separators=(",", ":")).encode()
 
 
-class Pictured(Generic[Answer]):
-    """A model that also shows each picture that it answers, as the network saw it, to whoever takes the answers."""
+def over(picture: Image.Image, relevance: Map, style: Style) -> Image.Image:
+    """A thumbnail, all of which the network saw, with a map over it."""
+    from vitcli.pictures.overlay import draw
 
-    def __init__(self, model: Model[Answer], show: Callable[[Prepared, Preprocess], object]) -> None:
-        self.model, self.show = model, show
-
-    @property
-    def device(self) -> str:
-        """Where the network runs."""
-        return self.model.device
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How pictures become the network's input."""
-        return self.model.preprocess
-
-    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
-        """The model's."""
-        return self.model.submit(pixels, pad_to)
-
-    def answer(self, picture: Prepared, row: Any) -> Answer:
-        """The model's."""
-        answer = self.model.answer(picture, row)
-        self.show(picture, self.preprocess)
-        return answer
+    return draw(picture, (0, 0, *picture.size), relevance, style)
 
 
 def titled(paths: Sequence[str], model: str) -> str:

@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 SIDE = 160  # pixels of the longer side
 
 
-def thumbnail(pixels: npt.NDArray[np.uint8], seen: tuple[float, float, float, float], side: int = SIDE) -> bytes:
-    """uint8 [s s 3], and which part of the picture that is (`Preprocess.seen`) -> JPEG in that part's proportions."""
+def small(pixels: npt.NDArray[np.uint8], seen: Box, side: int = SIDE) -> Image.Image:
+    """uint8 [s s 3], and which part of the picture that is (`Preprocess.seen`) -> that part in its proportions."""
     left, top, right, bottom = seen
     width, height = right - left, bottom - top
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return jpeg(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
 
 
 def jpeg(picture: Image.Image) -> bytes:

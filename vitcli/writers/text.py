@@ -93,7 +93,7 @@ class Csv(TextFormat):
     name = "csv"
     endings: ClassVar[tuple[str, ...]] = (".csv",)
     help = "for spreadsheets and data frames"
-    without = ()
+    without = ("show",)
     delimiter: ClassVar[str] = ","
 
     def prefix(self) -> bytes:
