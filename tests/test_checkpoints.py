@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,18 +210,34 @@ def test_what_was_released_is_read_again(tmp_path: Path, options: dict[str, str]
         np.testing.assert_array_equal(tensor, before[name])
 
 
-def test_large_tensors_are_streamed_into_one_room_and_small_ones_are_at_hand(tmp_path: Path) -> None:
+def test_rows_of_large_matrices_are_read_into_one_room_of_each_thread_and_small_tensors_are_at_hand(
+    tmp_path: Path,
+) -> None:
     checkpoint = checkpoints.load(saved(tmp_path, model(hidden_size=384)))
     streamed = checkpoint.tensors.streamed()
-    rooms = set()
-    for name, expected in checkpoint.tensors.items():
-        tensor = streamed[name]
-        np.testing.assert_array_equal(tensor, expected)
-        if tensor.ndim == 2 and tensor.size >= 2**16:
-            rooms.add(tensor.ctypes.data)
-        else:
-            assert tensor is expected
-    assert len(rooms) == 1
+    large = [name for name, tensor in checkpoint.tensors.items() if tensor.ndim == 2 and tensor.size >= 2**16]
+    for name in checkpoint.tensors:
+        if name not in large:
+            assert streamed[name] is checkpoint.tensors[name]
+
+    def read(part: slice) -> set[int]:
+        rooms = set()
+        streamed[max(large, key=lambda name: checkpoint.tensors[name].size)][:]  # or the room would grow
+        for name in large * 20:
+            matrix, expected = streamed[name], checkpoint.tensors[name]
+            assert len(matrix) == len(expected)
+            rows = matrix[part]
+            np.testing.assert_array_equal(rows, expected[part])
+            rooms.add(rows.ctypes.data)
+        return rooms
+
+    for part in (slice(None), slice(100, 101), slice(7, 7)):
+        assert len(read(part)) == 1
+    with ThreadPoolExecutor(2) as pool:
+        both = threading.Barrier(2)
+        one, other = pool.map(lambda part: both.wait() >= 0 and read(part), (slice(0, 64), slice(64, 384)))
+    assert len(one) == len(other) == 1
+    assert one != other
 
 
 def test_peeking_reads_no_weights_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

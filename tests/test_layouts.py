@@ -43,6 +43,11 @@ def agrees(folder: Path, layout: str, **options: object) -> Checkpoint:
     np.testing.assert_allclose(logits(checkpoint, expected["pixels"]), expected["logits"], atol=1e-5, rtol=0)
     by_numpy = NumpyViT(checkpoint.config, checkpoint.tensors)(expected["pixels"])
     np.testing.assert_allclose(by_numpy, expected["logits"], atol=1e-5, rtol=0)
+    with pytest.MonkeyPatch.context() as patched:  # as if every matrix were too large to be kept
+        patched.setattr("vitcli.checkpoints.weights.SMALL", 0)
+        streamed = checkpoints.load(weights, **options).tensors.streamed()
+    by_numpy = NumpyViT(checkpoint.config, streamed, 2)(expected["pixels"])
+    np.testing.assert_allclose(by_numpy, expected["logits"], atol=1e-5, rtol=0)
     if "features" in expected:
         headless = checkpoint.headless()
         for features in (

@@ -44,7 +44,7 @@ class Only:
         """The probability that these classes hold together; None where classes do not exclude each other (sigmoid)."""
         if labels.activation != "softmax":
             return None
-        return float(labels.scores(logits)[list(self.classes)].sum())
+        return min(1.0, float(labels.scores(logits)[list(self.classes)].sum()))
 
     def record(self) -> dict[str, Any]:
         """What the header of results says."""

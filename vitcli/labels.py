@@ -41,13 +41,17 @@ def names_under(key: str, found: Any) -> dict[int, str]:
         found = dict(enumerate(found))
     if not isinstance(found, Mapping):
         return {}
-    swapped = {value: name for name, value in found.items() if isinstance(value, str | int)}
-    for table in (swapped, found) if key in BY_NAME else (found, swapped):
+    for other_way_round in (True, False) if key in BY_NAME else (False, True):
+        table = {v: name for name, v in found.items() if isinstance(v, str | int)} if other_way_round else found
         names = {int(index): str(name)[:500] for index, name in table.items()
-                 if re.fullmatch(r"\d{1,7}", str(index), re.ASCII) and isinstance(name, str | int | float)}  # fmt: skip
+                 if _is_index(str(index)) and isinstance(name, str | int | float)}  # fmt: skip
         if names:
             return names
     return {}
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 7
 
 
 @cache

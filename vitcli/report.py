@@ -21,6 +21,8 @@ from vitcli.writers.lock import Lock
 from vitcli.writers.outputs import NEW, beside
 from vitcli.writers.text import ascii_json
 
+KINDS = {"label": "by label", "broader": "by a broader term", "unknown": "unknown"}  # of decisions, as they are counted
+
 
 @dataclass(slots=True)
 class Report:
@@ -31,6 +33,7 @@ class Report:
     meter: Meter = field(default_factory=Meter)
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)  # by kind, where the run decides
     skipped: int = 0  # answered by an earlier run
     write: float = 0.0  # seconds
     interrupted: bool = False
@@ -43,6 +46,8 @@ class Report:
             self.failed[result.error] += 1
         else:
             self.ok += 1
+            if result.decision is not None:
+                self.decided[result.decision.kind] += 1
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -98,6 +103,7 @@ class Report:
             "skipped": self.skipped,
             "ok": self.ok,
             "failed": dict(self.failed.most_common()),
+            **({"decided": {kind: self.decided[kind] for kind in KINDS}} if self.decided else {}),
             "interrupted": self.interrupted,
             "seconds": {part: round(seconds, 6) for part, seconds in self.seconds().items()},
             "pictures_per_second": round(self.rate, 3),
@@ -123,6 +129,9 @@ class Report:
             f"{'picture' if self.done == 1 else 'pictures'} in {self.took:,.1f} s{rate}{outcome}"
             f"{f'; {before}' if self.skipped else ''}."
         )
+        if self.decided:
+            counts = (f"{self.decided[kind]:,} {many}" for kind, many in KINDS.items() if self.decided[kind])
+            yield f"Decided: {', '.join(counts)}."
         if output is not None and self.done:
             yield f"Wrote {output}{'; its failed rows say why' if self.failed and failures is None else ''}."
         if failures is not None and self.failed:

@@ -19,6 +19,7 @@ from vitcli.labels import Labels, imagenet1k
 
 Scores: TypeAlias = npt.NDArray[np.float64]  # [k], probabilities of classes
 
+ROOT = "n00001740"  # entity
 # Said of a picture these would say nothing, nor would what is above them.
 VAGUE = ("n00021939", "n00003553", "n00001930", "n00002137")  # artifact, whole, physical entity, abstraction
 
@@ -93,7 +94,7 @@ class Tree:
 
     def probability(self, wnid: str, scores: Scores) -> float:
         """That of a term: summed over the set of classes at or below it."""
-        return float(scores[self.classes[wnid]].sum()) if wnid in self.classes else 0.0
+        return min(1.0, float(scores[self.classes[wnid]].sum())) if wnid in self.classes else 0.0
 
     def children(self, wnid: str) -> list[str]:
         """The terms right below one that have classes, those with many first."""

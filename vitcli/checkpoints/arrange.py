@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from einops import EinopsError, parse_shape, rearrange
@@ -86,6 +86,10 @@ class Computed(Part):
     inputs: tuple[Part, ...]
     compute: Callable[..., Array]
 
+    @property
+    def place(self) -> None:
+        """The file does not hold it."""
+
     def read(self, moved: MutableMapping[str, Array]) -> Array:
         """What `compute` makes of what `inputs` hold."""
         return self.compute(*(part.read(moved) for part in self.inputs))
@@ -97,8 +101,7 @@ class Computed(Part):
         return cls(first.source, first.stored, first.rule, None, shape, first.lengths, inputs, compute)
 
 
-@dataclass(frozen=True, slots=True)
-class Arranged:
+class Arranged(NamedTuple):
     """A checkpoint sorted out; `sources` says where what the tensors do not tell comes from."""
 
     layout: Layout

@@ -30,6 +30,8 @@ class Rule:
     @property
     def moves(self) -> bool:
         """Whether numbers end up in another order; brackets alone only cut the same row of numbers differently."""
+        if not self.axes:
+            return False
         left, _, right = re.sub("[()]", " ", self.axes).partition("->")
         return left.split() != right.split()
 

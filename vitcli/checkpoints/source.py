@@ -11,9 +11,8 @@ import math
 import os
 import threading
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,7 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()  # a position is shared by all who read
+        self._lock = threading.Lock()  # where a position is shared by all who read
         try:
             self._file = path.open("rb", buffering=0)
             weakref.finalize(self, self._file.close)
@@ -38,6 +37,7 @@ class Source:
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from error
         self.size = self._state[2]
+        self._sha256: str | None = None  # once it is known: a file that changes is refused whenever it is read
 
     def read_ahead(self) -> None:
         """Have the system fetch the file from the disk while this process does other things."""
@@ -48,16 +48,21 @@ class Source:
         """Read from `offset` until the room is full or the file ends; says how many bytes that were."""
         done = 0
         try:
-            with self._lock:
-                self._file.seek(offset)
-                while done < len(room) and (count := self._file.readinto(room[done:])):
-                    done += count
-                state = _state(os.fstat(self._file.fileno()))
+            while done < len(room) and (count := self._read(room[done:], offset + done)):
+                done += count
+            state = _state(os.fstat(self._file.fileno()))
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be read ({error.strerror or error}).") from error
         if state != self._state or (done < len(room) and offset + done < self.size):
             raise self.changed()
         return done
+
+    def _read(self, room: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [room], offset)
+        with self._lock:  # Windows
+            self._file.seek(offset)
+            return self._file.readinto(room)
 
     def read(self, offset: int, size: int) -> bytes:
         """At most so many bytes, fewer at the end of the file."""
@@ -78,13 +83,15 @@ class Source:
         return io.BufferedReader(_Stream(self, offset))
 
     def sha256(self) -> str:
-        """Of the whole file."""
-        import hashlib  # here, because a cold start does without it
+        """Of the whole file; it is read once."""
+        if self._sha256 is None:
+            import hashlib  # here, because a cold start does without it
 
-        found = hashlib.sha256()
-        for offset in range(0, self.size, PIECE):
-            found.update(self.read(offset, PIECE))
-        return found.hexdigest()
+            found = hashlib.sha256()
+            for offset in range(0, self.size, PIECE):
+                found.update(self.read(offset, PIECE))
+            self._sha256 = found.hexdigest()
+        return self._sha256
 
     def still_there(self) -> None:
         """Raise CheckpointError if another file has taken the place: shards could be of two networks."""
@@ -124,8 +131,7 @@ class _Stream(io.RawIOBase):
         return count
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where float32 numbers lie in a file just as they are needed."""
 
     source: Source
@@ -136,6 +142,11 @@ class Place:
         """The numbers, in memory of their own or in the first part of `into`."""
         array: Array = self.source.numbers(self.offset, self.shape, "<f4", into)
         return array
+
+    def rows(self, start: int, stop: int) -> Place:
+        """Some of the rows of a matrix."""
+        width = self.shape[1]
+        return Place(self.source, self.offset + 4 * start * width, (stop - start, width))
 
     def part(self, index: int, shape: tuple[int, ...]) -> Place:
         """The part of that `shape` that is the `index`-th of equal ones that lie one after another."""

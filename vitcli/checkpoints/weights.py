@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from vitcli.checkpoints.arrange import Part
-from vitcli.checkpoints.source import Array
+from vitcli.checkpoints.source import Array, Place
 from vitcli.memory import available
 
 SMALL = 2**16  # elements: tensors below this are kept, and checked for NaN on every load, at no cost one would notice
@@ -48,10 +50,13 @@ class Weights(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._parts or self._kept)
 
+    def _ready(self, name: str) -> Place | None:
+        """Where a tensor lies just as it is needed, if it does."""
+        return None if self._change and name == "positions" else self._parts[name].place
+
     def _streams(self, name: str) -> bool:
-        part = self._parts[name]
-        large = len(part.shape) > 1 and math.prod(part.shape) >= SMALL
-        return large and part.place is not None and not (self._change and name == "positions")
+        shape = self._parts[name].shape
+        return len(shape) > 1 and math.prod(shape) >= SMALL and self._ready(name) is not None
 
     def keep(self) -> None:
         """Read what is small or has to be converted, each stored tensor once, and keep it. Raises MemoryError."""
@@ -59,7 +64,15 @@ class Weights(Mapping[str, Array]):
         if 4 * sum(math.prod(self._parts[name].shape) for name in names) > available():
             raise MemoryError
         moved: dict[str, Array] = {}
-        self._kept |= {name: self._read(name, moved) for name in names}
+        # one piece of memory for all that lies ready: the system gives it in large pages, in a few steps
+        ready = {name: place for name in names if (place := self._ready(name))}
+        room = np.empty(sum(math.prod(place.shape) for place in ready.values()), np.float32)
+        for name in names:
+            if name in ready:
+                self._kept[name] = ready[name].read(room)
+                room = room[self._kept[name].size :]
+            else:
+                self._kept[name] = self._read(name, moved)
 
     def release(self) -> None:
         """Keep nothing: weights would otherwise count twice once a network has packed them or has them on a card."""
@@ -81,25 +94,20 @@ class Weights(Mapping[str, Array]):
         return Streamed(self)
 
 
-class Streamed(Mapping[str, Array]):
-    """Weights whose large matrices are read into one and the same room: each lasts until the next is asked for.
-
-    Memory that is new costs more than the copying does. And a network of any size takes the memory of its largest
-    matrix.
-    """
+class Streamed(Mapping[str, Any]):
+    """Weights whose large matrices are `Rows`, still in their file. The rest are arrays."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
-        places = {name: weights._parts[name].place for name in weights if name not in weights._kept}
-        self._places = {name: place for name, place in places.items() if place is not None}
-        most = max((math.prod(place.shape) for place in self._places.values()), default=0)
-        if 4 * most > available():
+        places = {name: weights._ready(name) for name in weights if name not in weights._kept}
+        self._places = {name: place for name, place in places.items() if place and name.endswith(".weight")}
+        if 4 * max((math.prod(place.shape) for place in self._places.values()), default=0) > available():
             raise MemoryError
-        self._room = np.empty(most, np.float32)
+        self._room = Room()
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> Array | Rows:
         place = self._places.get(name)
-        return self._weights[name] if place is None else place.read(self._room)
+        return self._weights[name] if place is None else Rows(place, self._room)
 
     def __contains__(self, name: object) -> bool:
         return name in self._weights
@@ -109,3 +117,37 @@ class Streamed(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._weights)
+
+
+class Room(threading.local):
+    """Memory that a thread reads rows into, as large as the most it asked for."""
+
+    def __init__(self) -> None:
+        self.array: Array = np.empty(0, np.float32)
+
+    def of(self, size: int) -> Array:
+        """Room for so many numbers, in the same place as those before."""
+        if self.array.size < size:
+            self.array = np.empty(0, np.float32)  # the old one is free before there is a new one
+            self.array = np.empty(size, np.float32)
+        return self.array
+
+
+class Rows:
+    """A matrix [o i] in its file. Slices of its rows are read as they are asked for, each thread's into the same room.
+
+    So they last until the thread asks for others. Memory that is new costs more than the copying does, several threads
+    copy at once, what was copied is still in the cache of the core that computes with it, and a network of any size
+    takes the memory of its largest matrix.
+    """
+
+    def __init__(self, place: Place, room: Room) -> None:
+        self._place, self._room = place, room
+
+    def __len__(self) -> int:
+        return self._place.shape[0]
+
+    def __getitem__(self, rows: slice) -> Array:
+        start, stop, _ = rows.indices(len(self))
+        some = self._place.rows(start, stop)
+        return some.read(self._room.of(math.prod(some.shape)))

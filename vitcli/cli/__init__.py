@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": ("vitcli.cli.evaluate:evaluate", "Measure how good a model is, on labelled pictures."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),
     "models": ("vitcli.cli.models:models", "List the well-known models."),
+    "labels": ("vitcli.cli.labels:labels", "Search the classes and their broader terms."),
     "inspect": ("vitcli.cli.inspect:inspect", "Say what a checkpoint is."),
     "verify": ("vitcli.cli.verify:verify", "Show that the numbers are the reference's."),
     "convert": ("vitcli.cli.convert:convert", "Rewrite any checkpoint in the hub's layout."),
@@ -77,8 +78,6 @@ def vit(
 
 def main() -> None:
     """Run `vit`. Every error a user can cause ends here, in one or two sentences on stderr."""
-    # importing torch makes a million objects, none of them garbage: looking for some over and over takes a tenth of it
-    gc.set_threshold(100_000)
     streams.settle()
     try:
         try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitcli.cli import options, run
+from vitcli.cli import deciding, options, run
 
 
 @options.grouped
@@ -15,6 +15,7 @@ def classify(
     weights: options.LabelledWeights,
     inputs: options.Inputs,
     decoding: options.Decoding,
+    answers: options.Answers,
     rows: options.Rows,
     pages: options.Pages,
     paths: Annotated[
@@ -35,6 +36,8 @@ def classify(
     vit classify photos/ -o labels.jsonl --resume
     vit classify photos/ -o labels.csv --html labels.html
     vit classify photos/ --format json | jq '.results[].top[0].label'
+    vit classify photos/ --min-score 0.8 --rollup
+    vit classify photos/ --only dog
     """
     from dataclasses import replace
 
@@ -42,18 +45,20 @@ def classify(
     from vitcli.errors import UsageError
 
     kind = writers.writer_for(rows.format, rows.output)
-    settings = replace(rows.options(), show=pages.show)
+    settings = replace(rows.options(), extra=answers.extra, show=pages.show)
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
     if pages.html and settings.resume:
         raise UsageError("--html shows one whole run, and cannot be made of a part: leave out --resume, or --html.")
-    run.apart(rows, run.named(paths or [], weights), {"--html": pages.html})
+    calibration = [("the calibration", answers.calibration)] if answers.calibration else []
+    run.apart(rows, (*run.named(paths or [], weights), *calibration), {"--html": pages.html})
     given = run.Given.of(paths or [], network.device, inputs)
-    classifier = run.load(network, weights, rows, given, quiet)
+    classifier = deciding.applied(answers, run.load(network, weights, rows, given, quiet), quiet)
     # bare records on stdout have no header, and hashing the weights for it would cost more than a picture does
     headed = rows.output or kind is writers.WRITERS["json"]
     header = {**classifier.header(), "decode": decoding.decode} if headed else {}
-    settings = replace(settings, topk=min(settings.topk, len(classifier.labels)))  # csv has columns for each
+    classes = len(classifier.only.classes) if classifier.only else len(classifier.labels)
+    settings = replace(settings, topk=min(settings.topk, classes))  # csv has columns for each
     page = None
     if pages.html:
         from vitcli.gallery import Gallery, titled

@@ -95,7 +95,7 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also say where the time went, and what limited the run.")
 ]
 
-INPUTS, PICTURES, ROWS, RUN = "Inputs", "Decoding", "Rows", "Long runs"  # panels of the help text
+INPUTS, PICTURES, ANSWERS, ROWS, RUN = "Inputs", "Decoding", "Answers", "Rows", "Long runs"  # panels of the help text
 
 Recursive = Annotated[bool, typer.Option(rich_help_panel=INPUTS, help="Include the folders of a folder.")]
 Hidden = Annotated[bool, typer.Option("--hidden", rich_help_panel=INPUTS, help="Include hidden files and folders.")]
@@ -122,6 +122,40 @@ Decode = Annotated[
     typer.Option(
         envvar="VIT_DECODE", rich_help_panel=PICTURES,
         help="fast reads large JPEGs at a fraction of their size; scores differ a little.",
+    ),
+]  # fmt: skip
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", rich_help_panel=ANSWERS,
+        help="Answer among these classes only: a name, a broader term (dog), a WordNet id or an index; repeatable.",
+    ),
+]  # fmt: skip
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P", rich_help_panel=ANSWERS, help="Decide: the best label if its score is P or more, else unknown."
+    ),
+]
+Accuracy = Annotated[
+    float | None,
+    typer.Option(
+        metavar="A", rich_help_panel=ANSWERS,
+        help="Decide so that the share A of the answers is right, 0.95 say, by --calibration.",
+    ),
+]  # fmt: skip
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, metavar="FILE", rich_help_panel=ANSWERS,
+        help="What was measured of this model: a file of `vit calibrate`.",
+    ),
+]  # fmt: skip
+Rollup = Annotated[
+    bool,
+    typer.Option(
+        "--rollup", rich_help_panel=ANSWERS,
+        help="Where no label is sure enough, decide on a broader term that is (dog, vehicle).",
     ),
 ]  # fmt: skip
 RowFormat = Annotated[
@@ -326,6 +360,39 @@ class Decoding(Group):
         workers = self.workers
         if workers != "auto" and not (workers.isdecimal() and len(workers) < 4 and 1 <= int(workers) <= MOST_WORKERS):
             raise UsageError(f"--workers {workers!r} is neither auto nor a whole number from 1 to {MOST_WORKERS}.")
+
+
+class Answers(Group):
+    """Among which classes an answer is looked for, and when it is sure enough."""
+
+    only: Only = None
+    min_score: MinScore = None
+    accuracy: Accuracy = None
+    calibration: Calibration = None
+    rollup: Rollup = False
+
+    @property
+    def extra(self) -> frozenset[str]:
+        """The columns that such rows have beyond the usual, as `writers.Options` takes them."""
+        decides = self.min_score is not None or self.accuracy is not None
+        return frozenset([*["only"] * bool(self.only), *["decision"] * decides])
+
+    def check(self) -> None:
+        from vitcli.errors import UsageError
+
+        if (self.accuracy is None) != (self.calibration is None):
+            raise UsageError("--accuracy and --calibration go together: the file says how sure that is for this model.")
+        if self.accuracy is not None and self.min_score is not None:
+            raise UsageError("--accuracy and --min-score are two ways to decide: give one of them.")
+        if self.accuracy is not None and self.only:
+            raise UsageError("--accuracy was measured among all classes: with --only, decide by --min-score.")
+        if self.rollup and self.accuracy is None and self.min_score is None:
+            raise UsageError(
+                "--rollup needs to know what is sure enough: give --accuracy with --calibration, or --min-score."
+            )
+        for option, value in (("--accuracy", self.accuracy), ("--min-score", self.min_score)):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{option} {value:g} lies outside 0 to 1.")
 
 
 class Rows(Group):

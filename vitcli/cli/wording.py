@@ -29,7 +29,6 @@ ALIASES = {
 NEARLY = {
     "--conf": "--threshold",
     "--confidence": "--threshold",
-    "--min-score": "--threshold",
     "--checkpoint": "--model",
     "--weights": "--model",
     "--gpu": "--device",

@@ -10,8 +10,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vitcli.errors import Corrupt, Denied, HubError, NotDownloaded, NotFound, Unreachable
 from vitcli.escaping import first_line, short
@@ -56,8 +56,7 @@ def _expanded(path: str) -> str:
     return os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """What the hub says of a file; None where it does not say."""
 
     size: int | None = None

@@ -3,7 +3,8 @@
     pixels -> patch embedding -> class token and positions -> encoder -> pooling -> head -> logits
 
 It answers before `import torch` would be done, and it is a second opinion on the torch model in the tests. Weights are
-`Config.tensors()` by name. Each is used before another is asked for, so all the large ones may take the same room.
+`Config.tensors()` by name. Of the matrix of a linear layer each thread asks for the rows that it multiplies by, and is
+done with them before it asks for others, so the matrix may still be in its file.
 Axis letters as in `model.py`: b batch, n tokens, d width, h heads, c channels, p q rows and columns of a patch.
 
 Threads are its own: OpenBLAS's wait for each other by spinning, which wastes the processor while numpy does the rest,

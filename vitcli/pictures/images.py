@@ -22,10 +22,9 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 from PIL import Image
 
@@ -58,8 +57,7 @@ _UPRIGHT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller.
 
     `reduced` says how it was decoded smaller, for `Preprocess.resized`.

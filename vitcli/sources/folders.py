@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from vitcli.errors import stop_without_files
 from vitcli.pictures.formats import HEAD, is_picture, recognised
@@ -24,8 +24,7 @@ from vitcli.sources.input import Input, not_a_file, refused
 CHUNK = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(NamedTuple):
     """How folders are walked."""
 
     recursive: bool = True

@@ -29,14 +29,12 @@ that its run was stopped, and has no -wal beside it, was moved without its last 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitcli.errors import OutputError
 from vitcli.escaping import short
@@ -66,8 +64,7 @@ SCHEMA = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What an input is known by."""
 
     name: bytes
@@ -424,6 +421,8 @@ def digest_of(item: Input) -> bytes | None:
 
 def digest_of_file(path: Path) -> bytes:
     """Digest of a file's bytes. Raises OSError."""
+    import hashlib  # here, because a cold start does without it
+
     whole = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -438,6 +437,8 @@ def mark(row: tuple[Any, ...]) -> int:
 
 def digest(data: bytes) -> bytes:
     """16 bytes that stand for any number of them."""
+    import hashlib
+
     return hashlib.blake2b(data, digest_size=16).digest()
 
 

@@ -15,7 +15,6 @@ import io
 import json
 import sys
 from abc import abstractmethod
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -157,6 +156,8 @@ def ascii_json(row: dict[str, Any]) -> bytes:
     name = row.get("path")
     exact = undecodable(name) if name is not None else None
     if exact is not None:
+        from base64 import b64encode  # here, because few names are not UTF-8
+
         row = {"path": name, "path_bytes": b64encode(exact).decode(), **row}
     return json.dumps(strict(row)).encode()
 
