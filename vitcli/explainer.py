@@ -20,7 +20,7 @@ from vitcli.classifier import Classifier
 from vitcli.errors import OutOfMemory
 from vitcli.memory import lacking
 from vitcli.network.backend import Logits, Pixels
-from vitcli.results import Label
+from vitcli.results import Label, Prediction
 from vitcli.streaming import Prepared
 
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ class Explanation:
         float, float, float, float
     ]  # the part of the upright picture that the map covers: left top right bottom
     reasons: tuple[Reason, ...]
+
+    @property
+    def prediction(self) -> Prediction:
+        """The answer that was explained."""
+        return Prediction(self.path, self.top, self.size, self.notes)
 
     def record(self) -> dict[str, Any]:
         """The explanation as JSON-ready values."""

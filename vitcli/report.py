@@ -40,7 +40,7 @@ class Report:
     started: float = field(default_factory=time.perf_counter)
     took: float = 0.0  # seconds, once it has ended
 
-    def add(self, result: object) -> None:
+    def add(self, result: Result) -> None:
         """Count one result."""
         if isinstance(result, Failure):
             self.failed[result.error] += 1

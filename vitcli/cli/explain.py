@@ -140,7 +140,7 @@ def explain(
                     if page:
                         page.add(told, style=style)
                     tell(told, drawing, form)
-                report.add(told)
+                report.add(told.prediction if isinstance(told, Explanation) else told)
                 advance(report.done)
         report.interrupted = stop()
     if report.interrupted:
