@@ -15,8 +15,8 @@ PACKAGE = Path(vitcli.__file__).parent
 ORDER = [
     "version", "errors", "memory", "escaping", "impostors", "results", "config", "labels", "wordnet", "terms",
     "calibration", "decision", "pictures", "sources", "truth", "hub",
-    "checkpoints", "writers", "network", "streaming", "classifier", "report", "evaluation", "verify", "bench",
-    "cli", "__main__",
+    "checkpoints", "writers", "network", "streaming", "classifier", "explainer", "drawings", "gallery", "report",
+    "evaluation", "verify", "bench", "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vitcli.classifier import load as load
     from vitcli.config import Config as Config
     from vitcli.errors import VitError as VitError
+    from vitcli.explainer import Explainer as Explainer
+    from vitcli.explainer import Explanation as Explanation
     from vitcli.network.model import ViT as ViT
     from vitcli.pictures.preprocess import Preprocess as Preprocess
     from vitcli.results import Failure as Failure
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _HOME = {
     "load": "classifier",
     "Classifier": "classifier",
+    "Explainer": "explainer",
+    "Explanation": "explainer",
     "stream": "streaming",
     "inputs": "sources",
     "Input": "sources",

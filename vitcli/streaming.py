@@ -26,12 +26,12 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
 from vitcli.errors import OutOfMemory, PictureError, TooManyFiles
-from vitcli.network.backend import Logits, Pixels
+from vitcli.network.backend import Pixels
 from vitcli.network.blas import one_blas_thread
 from vitcli.pictures import images
 from vitcli.pictures.budget import BUDGET, Share
@@ -80,11 +80,45 @@ class Model(Protocol[Answer]):
     def preprocess(self) -> Preprocess:
         """How pictures become the network's input."""
 
-    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Logits]:
-        """uint8 [b s s 3] -> what waits for float32 [b k], as `backend.Backend.submit`."""
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
+        """uint8 [b s s 3] -> what waits for each picture's row: its logits [k], as `backend.Backend.submit`, or more.
 
-    def answer(self, picture: Prepared, row: Logits) -> Answer:
-        """One picture, as the network saw it, and its row [k]. A PictureError becomes its Failure."""
+        Rows of what pads a batch come last.
+        """
+
+    def answer(self, picture: Prepared, row: Any) -> Answer:
+        """One picture, as the network saw it, and its row. A PictureError becomes its Failure."""
+
+
+class Shown(Generic[Answer]):
+    """A model that shows each picture that it answers to whoever takes the answers, just before the answer comes.
+
+    `show` gets it as the network saw it, uint8 [s s 3], and which part of the picture that is (`Preprocess.seen`).
+    """
+
+    def __init__(self, model: Model[Answer], *show: Callable[[Pixels, tuple[float, float, float, float]], object]):
+        self.model, self.show = model, show
+
+    @property
+    def device(self) -> str:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The model's."""
+        return self.model.preprocess
+
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
+        """The model's."""
+        return self.model.submit(pixels, pad_to)
+
+    def answer(self, picture: Prepared, row: Any) -> Answer:
+        """The model's."""
+        answer = self.model.answer(picture, row)
+        for show in self.show:
+            show(picture.pixels, self.preprocess.seen(picture.size))
+        return answer
 
 
 @dataclass(slots=True)
@@ -152,7 +186,7 @@ def stream(
         needed = (given for given in arriving if given is None or wanted(given))
         begin = give_way if on_cpu else None
         ahead = stack.enter_context(closing(look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin)))
-        begun: deque[tuple[list[Item], Callable[[], list[Logits]]]] = deque()
+        begun: deque[tuple[list[Item], Callable[[], list[Any]]]] = deque()
         for group in groups(decoded(ahead, meter), meter):
             if stop():
                 break
@@ -370,9 +404,9 @@ def groups(items: Iterable[Item | None], meter: Meter) -> Iterator[list[Item]]:
         yield group
 
 
-def results(model: Model[Answer], group: list[Item], logits: list[Logits]) -> Iterator[Answer | Failure]:
+def results(model: Model[Answer], group: list[Item], rows: Iterable[Any]) -> Iterator[Answer | Failure]:
     """A batch's answers, its failures left in their places."""
-    rows = iter(logits)
+    rows = iter(rows)
     for item in group:
         if isinstance(item, Failure):
             yield item
@@ -422,8 +456,8 @@ class Network:
     meter: Meter
     on_shrink: Callable[[int], None]
 
-    def begin(self, pictures: list[Prepared]) -> Callable[[], list[Logits]]:
-        """Start on a batch, and return what waits for the logits [k] of each picture."""
+    def begin(self, pictures: list[Prepared]) -> Callable[[], list[Any]]:
+        """Start on a batch, and return what waits for the row of each picture."""
         size = self.meter.batch
         try:
             with forward(self.meter):
@@ -432,7 +466,7 @@ class Network:
             reason = error
             return lambda: self.again(pictures, size, reason)
 
-        def finish() -> list[Logits]:
+        def finish() -> list[Any]:
             try:
                 with forward(self.meter):
                     return [row for wait in waits for row in wait()][: len(pictures)]
@@ -441,7 +475,7 @@ class Network:
 
         return finish
 
-    def again(self, pictures: list[Prepared], size: int, error: OutOfMemory) -> list[Logits]:
+    def again(self, pictures: list[Prepared], size: int, error: OutOfMemory) -> list[Any]:
         """The same with half the batch. Raises OutOfMemory when that would be less than one picture."""
         if size == 1:
             raise error
@@ -450,7 +484,7 @@ class Network:
             self.on_shrink(size // 2)
         return self.begin(pictures)()
 
-    def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Logits]:
+    def submit(self, pictures: list[Prepared], size: int) -> Callable[[], Iterable[Any]]:
         """At most `size` pictures to the network."""
         try:
             pixels = np.stack([picture.pixels for picture in pictures])

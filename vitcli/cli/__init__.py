@@ -23,6 +23,7 @@ NO_MEMORY = "There is not enough memory. Give it more, or a smaller --batch or f
 # name: ("module:function", what `vit --help` says of it)
 COMMANDS = {
     "classify": ("vitcli.cli.classify:classify", "Label pictures: the best classes for each."),
+    "explain": ("vitcli.cli.explain:explain", "Show where the network looked."),
     "evaluate": ("vitcli.cli.evaluate:evaluate", "Measure how good a model is, on labelled pictures."),
     "calibrate": ("vitcli.cli.calibrate:calibrate", "Find out how sure a model has to be."),
     "download-weights": ("vitcli.cli.download:download_weights", "Fetch a model's weights, once, and verify them."),

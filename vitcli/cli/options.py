@@ -83,6 +83,7 @@ Workers = Annotated[
     str,
     typer.Option(envvar="VIT_WORKERS", metavar="auto|N", help="Threads that decode: auto is one for each processor."),
 ]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -324,7 +325,7 @@ class Network(Group):
     dtype: Dtype = "auto"
     engine: Engine = "auto"
     compile: Compile = "auto"
-    download: Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")] = False
+    download: Download = False
 
 
 class Weights(Group):
@@ -457,6 +458,24 @@ class Rows(Group):
             retry_failed=self.retry_failed,
             by_content=self.by_content,
         )
+
+
+class Pages(Group):
+    """What people look at besides rows."""
+
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, metavar="FILE", rich_help_panel=ROWS,
+            help="Also write a page to look through: thumbnails, labels, what failed.",
+        ),
+    ] = None  # fmt: skip
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show", rich_help_panel=ROWS, help="table: each picture beside its row, where the terminal can."
+        ),
+    ] = False
 
 
 class JudgedRows(Rows):

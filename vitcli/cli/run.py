@@ -15,6 +15,7 @@ from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from vitcli.classifier import Classifier
+    from vitcli.gallery import Gallery
     from vitcli.report import Report, Summary
     from vitcli.results import Result
     from vitcli.sources import Input
@@ -135,6 +136,7 @@ def run(
     rows: options.Rows,
     quiet: bool,
     verbose: bool,
+    page: Gallery | None = None,
 ) -> None:
     """Answer every input, write the rows, say what was done. Exits with 130 when interrupted, 3 when an input failed.
 
@@ -143,7 +145,7 @@ def run(
     settle(
         answer(
             classifier, classifier, given, open_rows,
-            network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose,
+            network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose, page=page,
         )
     )  # fmt: skip
 
@@ -159,6 +161,7 @@ def answer(
     rows: options.Rows,
     quiet: bool,
     verbose: bool,
+    page: Gallery | None = None,
 ) -> Report:
     """The same, without an end: `model` answers with the network of `classifier`, and what was done is returned.
 
@@ -167,7 +170,7 @@ def answer(
     from vitcli.pictures.images import MAX_PIXELS, settle_pillow
     from vitcli.report import FailureLog, Report, Summary
     from vitcli.sources.counting import count
-    from vitcli.streaming import stream
+    from vitcli.streaming import Shown, stream
     from vitcli.writers.table import Table
 
     max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
@@ -177,15 +180,19 @@ def answer(
     with (
         telling(report, rows, quiet, verbose, Summary(rows.summary_json, force=rows.force, resume=resume)),
         stopping() as stop,
+        page or contextlib.nullcontext(),
         open_rows() as out,
         FailureLog(rows.failures, out.failures, force=rows.force, resume=resume) as log,
     ):
+        shows = [page.show] if page else []
+        if isinstance(out, Table) and out.options.show:
+            shows.append(out.show)
         where = out.console if isinstance(out, Table) and out.console.file.isatty() else console.err()
         again = given.again
         total = (lambda: count(again())) if again else None
         with console.progress(given.few is None and not quiet, where, total) as advance:
             for result in stream(
-                model,
+                Shown(model, *shows) if shows else model,
                 given.inputs,
                 batch=network.batch or (None if resumable else given.few),
                 workers=decoding.threads,
@@ -201,6 +208,8 @@ def answer(
                 with report.writing():
                     out.write(result)
                     log.write(result)
+                    if page:
+                        page.add(result)
                 report.add(result)
                 advance(report.done + out.skipped)
         report.skipped, report.interrupted = out.skipped, stop()

@@ -69,13 +69,7 @@ class Preprocess:
         from PIL import Image
 
         width, height = reduced.whole if reduced else picture.size
-        if self.fit == "squash":
-            new_width = new_height = self.resize
-        else:
-            short = min(width, height)
-            # torchvision and transformers both truncate the long side
-            new_width, new_height = (int(self.resize * side / short) for side in (width, height))
-        left, top = self._offset(new_width), self._offset(new_height)
+        new_width, new_height, left, top = self._placed(width, height)
         resample = Image.Resampling[self.filter.upper()]
         if reduced or new_width * new_height > LARGEST_RESIZE:
             sx, sy = width / new_width, height / new_height
@@ -92,6 +86,25 @@ class Preprocess:
         if (new_width, new_height) != (self.size, self.size):
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return np.array(picture)
+
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what the network sees of an upright picture of (width, height), in its pixels.
+
+        The crop of a small picture can reach past its edges.
+        """
+        new_width, new_height, left, top = self._placed(*size)
+        sx, sy = size[0] / new_width, size[1] / new_height
+        return left * sx, top * sy, (left + self.size) * sx, (top + self.size) * sy
+
+    def _placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Width and height after resizing, and where the crop begins in that."""
+        if self.fit == "squash":
+            new_width = new_height = self.resize
+        else:
+            short = min(width, height)
+            # torchvision and transformers both truncate the long side
+            new_width, new_height = (int(self.resize * side / short) for side in (width, height))
+        return new_width, new_height, self._offset(new_width), self._offset(new_height)
 
     def _offset(self, side: int) -> int:
         """Where the crop begins on a side of that many pixels; negative when the picture is smaller than the crop."""

@@ -42,6 +42,7 @@ class Options:
     threshold: float | None = None  # labels with a lower score are left out; their row stays
     fields: tuple[str, ...] = ()  # none means all
     extra: frozenset[str] = frozenset()  # groups of `fields.EXTRA`: what only some runs tell of a picture
+    show: bool = False  # the table: each picture beside its row, where a terminal can
     long: bool = False  # csv and tsv: a row for each label
     force: bool = False  # overwrite
     resume: bool = False  # continue where an earlier run stopped
@@ -60,7 +61,7 @@ class Format(ABC):
     name: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]  # the first is the usual one
     help: ClassVar[str]
-    without: ClassVar[tuple[str, ...]] = ("long",)  # options that mean nothing here
+    without: ClassVar[tuple[str, ...]] = ("long", "show")  # options that mean nothing here
 
     @classmethod
     @abstractmethod

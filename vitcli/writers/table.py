@@ -28,12 +28,17 @@ from vitcli.results import Decision, Failure, Label, Prediction, Result, Truth
 from vitcli.writers.base import Format, Options, Output
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
     from rich.table import Table as RichTable
     from rich.text import Text
 
 PIPE_WIDTH = 100  # columns where there is no terminal to say
 NARROWEST = 30  # terminals of fewer columns break lines
 ROOM_FOR_BARS = 60
+ROOM_FOR_SKETCHES = 70
+SKETCH, WIDEST_SKETCH = 5, 32  # a picture takes one column in so many, and never more than these
 GAP, RANK, SCORE = 2, 2, 7  # columns
 DECIDED = {"label": "bold green", "broader": "bold cyan", "unknown": "bold yellow"}  # colours
 
@@ -79,17 +84,29 @@ class Table(Output, Format):
             self.console.width = PIPE_WIDTH
         self.single = options.topk == 1
         width = max(NARROWEST, self.console.width)
+        sketched = options.show and not self.plain and width >= ROOM_FOR_SKETCHES
+        self.sketch = min(WIDEST_SKETCH, width // SKETCH) + GAP if sketched else 0
+        width -= self.sketch
         self.bar = 0 if self.plain or width < ROOM_FOR_BARS else min(40, width // 8)
         taken = SCORE + 2 * GAP + (0 if self.single else RANK + GAP) + (self.bar and self.bar + GAP)
         # names of pictures are the longer ones where they have but one line
         self.picture = min(60 if self.single else 50, (width - taken) * (11 if self.single else 9) // 20)
         self.label = min(50, width - taken - self.picture)
-        self.console.width = taken + self.picture + self.label
+        self.console.width = self.sketch + taken + self.picture + self.label
         self.started = False
-        self.rows: list[Result] = []
+        self.shown: Image.Image | None = None  # the picture of the result that comes next
+        self.rows: list[tuple[Result, Image.Image | None]] = []
+
+    def show(self, pixels: npt.NDArray[np.uint8], seen: tuple[float, float, float, float]) -> None:
+        """The picture whose result comes next, as `thumbnails.small` takes it."""
+        if self.sketch:
+            from vitcli.pictures.thumbnails import small
+
+            self.shown = small(pixels, seen)
 
     def add(self, result: Result) -> None:
-        self.rows.append(result)
+        self.rows.append((result, self.shown))
+        self.shown = None
 
     def push(self) -> None:
         if not self.rows:
@@ -97,13 +114,14 @@ class Table(Output, Format):
         from rich.rule import Rule
 
         try:
-            for result in self.rows:
+            for result, shown in self.rows:
                 if not self.started:
-                    self.console.print(self.header())
+                    self.console.print(self.beside(None, self.header()))
                 if not (self.started and self.single):
                     self.console.print(Rule(style="dim"))
                 self.started = True
-                self.console.print(self.failed(result) if isinstance(result, Failure) else self.row(result))
+                row = self.failed(result) if isinstance(result, Failure) else self.row(result)
+                self.console.print(self.beside(shown, row))
             self.console.file.flush()
             self.rows = []
         except BrokenPipeError:
@@ -117,6 +135,21 @@ class Table(Output, Format):
     def abandon(self) -> None:
         if self.path is not None:
             self.console.file.close()
+
+    def beside(self, picture: Image.Image | None, row: RichTable) -> RichTable:
+        """A row, with its picture before it where pictures are shown."""
+        if not self.sketch:
+            return row
+        from rich.table import Table as RichTable
+
+        from vitcli.writers.sketch import sketch
+
+        grid = RichTable.grid(padding=0)
+        grid.add_column(width=self.sketch)
+        grid.add_column()
+        columns = self.sketch - GAP
+        grid.add_row(sketch(picture, columns, columns // 2) if picture else "", row)
+        return grid
 
     def columns(self, *cells: Text, widths: tuple[int, ...]) -> RichTable:
         """Cells beside each other; scores are set to the right."""
@@ -191,7 +224,7 @@ class Table(Output, Format):
         from rich.text import Text
 
         message = Text.assemble(("✗ ", "bold red"), (printable(failure.message), "red"))
-        rest = self.console.width - self.picture - GAP
+        rest = self.console.width - self.sketch - self.picture - GAP
         return self.columns(self.named(failure.path), message, widths=(self.picture, rest))
 
     def named(self, path: str) -> Text:

@@ -92,7 +92,7 @@ class Csv(TextFormat):
     name = "csv"
     endings: ClassVar[tuple[str, ...]] = (".csv",)
     help = "for spreadsheets and data frames"
-    without = ()
+    without = ("show",)
     delimiter: ClassVar[str] = ","
 
     def prefix(self) -> bytes:
