@@ -132,6 +132,8 @@ SMALL: dict[str, Any] = dict(
 @pytest.mark.parametrize("changes", [
     {}, {"pooling": "mean", "pooled_norm": True}, {"pooling": "mean_all"}, {"register_tokens": 2}, {"patch_size": 16},
     {"distillation_token": True}, {"post_norm": True}, {"class_token": False, "pooling": "mean"},
+    {"class_token": False, "pooling": "attention_all"}, {"register_tokens": 2, "pooling": "attention"},
+    {"relative_positions": True, "positions": False, "pooling": "mean"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("method", attribution.METHODS)
 def test_every_network_has_maps_of_its_patches(changes: dict[str, Any], method: str) -> None:
@@ -148,6 +150,22 @@ def test_every_network_has_maps_of_its_patches(changes: dict[str, Any], method: 
 
 def test_the_methods_that_can_be_chosen_are_those_that_there_are() -> None:
     assert set(CLASS_SPECIFIC) == set(attribution.METHODS)
+
+
+def test_pooling_by_attention_is_one_layer_more_for_the_rule() -> None:
+    torch.manual_seed(0)
+    model = ViT(Config(**(SMALL | {"pooling": "attention_all", "class_token": False}))).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.3) if parameter.ndim > 1 else parameter.uniform_(0.2, 1.2)
+    record = Record()
+    logits = model(pixels().requires_grad_(), record)
+    slopes = torch.autograd.grad(logits[0, 3], record.attention)
+    relevance = torch.eye(16)
+    for attention, slope in zip(record.attention[:-1], slopes[:-1], strict=True):
+        relevance = relevance + (attention * slope)[0].clamp(min=0).mean(dim=0) @ relevance
+    expected = (record.attention[-1] * slopes[-1])[0].clamp(min=0).mean(dim=0) @ relevance
+    _, (found,) = attribution.attribute(model, pixels(), [3], "gradient")
+    np.testing.assert_allclose(found, expected.detach().reshape(4, 4).numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_attention_is_fused_unless_a_map_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ def evaluate(
     weights: options.LabelledWeights,
     truths: options.Truths,
     reports: options.Reports,
+    decisions: options.Decisions,
     rows: options.JudgedRows,
     inputs: options.Inputs,
     decoding: options.Decoding,
@@ -46,9 +47,10 @@ def evaluate(
     vit evaluate val/ --truth ILSVRC2012_validation_ground_truth.txt
     vit evaluate val/ -o rows.csv --resume         a row for each picture
     vit evaluate val/ --html report.html           plots, and what went wrong
+    vit evaluate val/ --min-score 0.8 --rollup     how often decisions are right
     vit evaluate val/ -m vit-base-patch16-224 --against microsoft/resnet-50
     """
-    from vitcli.cli import reporting
+    from vitcli.cli import deciding, reporting
     from vitcli.errors import UsageError
 
     if not paths and not inputs.stdin_image:
@@ -56,15 +58,17 @@ def evaluate(
     if rows.options().resume and rows.output is None:
         raise UsageError("--resume needs an output file: name it with -o.")
     source = labels_of(paths or [], truths)
-    reporting.check(network, reports, rows, truths, inputs, source)
+    reporting.check(network, reports, rows, truths, inputs, source, decisions)
+    answers = decisions.answers(reports.accuracy)
     read = [("a file of labels", file) for file in (*source.read, *([truths.classes] if truths.classes else []))]
+    read += [("the calibration", decisions.calibration)] if decisions.calibration else []
     written = {"--html": reports.html, "--calibrate": reports.calibrate}
     run.apart(rows, [*run.named(list(source.names), weights), *read], written)
     done: list[reporting.Done] = []
     failed = False
     for load in reporting.loaders(network, weights, rows, quiet):
         given = run.Given.of(list(source.names), network.device, inputs)
-        classifier = among(load(given), truths)
+        classifier = deciding.applied(answers, among(load(given), truths), quiet)
         numbered = done[0].labels if done else None
         judged, report = evaluated(classifier, given, source, network, decoding, rows, quiet, verbose, numbered)
         if report.interrupted:
@@ -132,7 +136,7 @@ def evaluated(
     settings = replace(
         rows.options(),
         topk=min(rows.topk, len(classifier.labels)),
-        extra=frozenset({"truth", *(["only"] if classifier.only else [])}),
+        extra=frozenset({"truth", *["only"] * bool(classifier.only), *["decision"] * bool(classifier.decider)}),
     )
     header = {**classifier.header(), "decode": decoding.decode, "truth": source.record()} if kind else {}
     chosen = frozenset(classifier.only.classes) if classifier.only else None

@@ -428,6 +428,26 @@ class Answers(Group):
                 raise UsageError(f"{option} {value:g} lies outside 0 to 1.")
 
 
+class Decisions(Group):
+    """When an answer is sure enough, for a command that has an --accuracy of its own."""
+
+    min_score: MinScore = None
+    calibration: Calibration = None
+    rollup: Rollup = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is decided."""
+        return self.min_score is not None or self.calibration is not None
+
+    def answers(self, accuracy: float) -> Answers:
+        """The same for a target accuracy, which a calibration has. Raises UsageError."""
+        accurate = None if self.calibration is None else accuracy
+        answers = Answers(min_score=self.min_score, accuracy=accurate, calibration=self.calibration, rollup=self.rollup)
+        answers.check()
+        return answers
+
+
 class Rows(Group):
     """Where results go, how they look there, and runs that are too long to lose."""
 

@@ -33,7 +33,7 @@ class Done:
         """With the figures."""
         from vitcli.evaluation.measured import measure
 
-        found = measure(judged, about(classifier, report), accuracy=accuracy)
+        found = measure(judged, about(classifier, report), accuracy=accuracy, decider=classifier.decider)
         return cls(classifier.labels, given, judged, found)
 
 
@@ -60,6 +60,7 @@ def check(
     truths: options.Truths,
     inputs: options.Inputs,
     source: Source,
+    decisions: options.Decisions | None = None,
 ) -> None:
     """Raise UsageError for options that cannot go together."""
     from vitcli.errors import UsageError
@@ -71,6 +72,10 @@ def check(
         raise UsageError("Every model reads the pictures anew, and stdin can be read once: name them, or use @FILE.")
     if several and truths.classes:
         raise UsageError("--classes is of one model: evaluate each alone.")
+    if decisions and decisions.asked and (truths.classes or reports.calibrate):
+        raise UsageError("Decisions are among all classes, by a rule that is there: leave out --classes, --calibrate.")
+    if several and decisions and decisions.calibration:
+        raise UsageError("--calibration is of one model: evaluate each alone.")
     if reports.calibrate is not None and truths.classes:
         raise UsageError("A calibration is of all classes of a model: leave out --classes.")
     if len(set(network.model)) < len(network.model):

@@ -11,11 +11,13 @@ import numpy as np
 
 from vitcli.evaluation import metrics
 from vitcli.evaluation.comparing import Difference, difference
-from vitcli.evaluation.metrics import Bin, Bools, OfClass, Point, Rate
+from vitcli.evaluation.metrics import Bin, Bools, OfClass, Point, Rate, blocks
 from vitcli.labels import Labels
 
 if TYPE_CHECKING:
+    from vitcli.decision import Decider
     from vitcli.evaluation.scores import Judged
+    from vitcli.results import Decision
     from vitcli.truth import Counts
 
 POINTS = 100  # of the risk-coverage curve that are told
@@ -42,6 +44,63 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What a rule answered, of n pictures with one right class: classes, broader terms, and "unknown".
+
+    A broader term is right where the right class is below it.
+    """
+
+    rule: Mapping[str, Any]  # `Decider.record()`
+    labels: Rate
+    broader: Rate
+    n: int
+
+    @classmethod
+    def of(cls, judged: Judged, decider: Decider) -> Decided:
+        """Every picture decided again, of its logits."""
+        found = {"label": [0, 0], "broader": [0, 0]}  # right, answered
+        n = 0
+        for rows, logits in blocks(judged.logits):
+            for truth, row in zip(judged.truth[rows], logits, strict=True):
+                if truth < 0:
+                    continue
+                n += 1
+                decision = decider.decide(row)
+                if decision.kind != "unknown":
+                    found[decision.kind][0] += covers(decision, int(truth), decider, judged)
+                    found[decision.kind][1] += 1
+        return cls(decider.record(), Rate(*found["label"]), Rate(*found["broader"]), n)
+
+    @property
+    def answered(self) -> Rate:
+        """Classes and broader terms together."""
+        return Rate(self.labels.hits + self.broader.hits, self.labels.n + self.broader.n)
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "rule": dict(self.rule),
+            "n": self.n,
+            "answered": self.answered.n,
+            "coverage": self.answered.n / self.n if self.n else None,
+            "right": self.answered.hits,
+            "accuracy": self.answered.value,
+            "interval": list(self.answered.interval),
+            "labels": {"n": self.labels.n, "right": self.labels.hits},
+            "broader": {"n": self.broader.n, "right": self.broader.hits},
+            "unknown": self.n - self.answered.n,
+        }
+
+
+def covers(decision: Decision, truth: int, decider: Decider, judged: Judged) -> bool:
+    """Whether what was decided is true of a picture of this class."""
+    if decision.kind == "broader":
+        return decider.tree is not None and bool((decider.tree.classes[decision.wnid or ""] == truth).any())
+    names, wnids = judged.labels.names, judged.labels.wnids
+    return (names[truth], wnids[truth]) == (decision.label, decision.wnid)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of one model. `about` is what else there is to know of it: name, parameters, seconds, ...
 
@@ -59,6 +118,7 @@ class Evaluation:
     by_class: list[OfClass] = field(repr=False)
     confusions: list[tuple[int, int, int]] = field(repr=False)
     scored: Scored = field(repr=False)
+    decided: Decided | None = None
 
     @property
     def name(self) -> str:
@@ -101,6 +161,7 @@ class Evaluation:
                 "threshold": coverage.threshold if answered else None,
                 "interval": list(coverage.rate.interval) if answered else None,
             },
+            **({} if self.decided is None else {"decisions": self.decided.record()}),
             "classes": [
                 {
                     **self.named(c.index),
@@ -129,8 +190,16 @@ def _real(rate: Rate) -> dict[str, Any]:
     return {"real_n": rate.n, "real": rate.value, "real_interval": list(rate.interval)}
 
 
-def measure(judged: Judged, about: Mapping[str, Any] | None = None, *, accuracy: float = 0.95) -> Evaluation:
+def measure(
+    judged: Judged,
+    about: Mapping[str, Any] | None = None,
+    *,
+    accuracy: float = 0.95,
+    decider: Decider | None = None,
+) -> Evaluation:
     """The figures; the logits are read several times, a block at a time. `accuracy` is what coverage is told for.
+
+    With a `decider`, what it answers is counted too.
 
     Figures of a class need pictures with one right class; the others need only whether an answer was right.
     """
@@ -149,6 +218,7 @@ def measure(judged: Judged, about: Mapping[str, Any] | None = None, *, accuracy:
         metrics.by_class(truth, answer),
         metrics.confusions(truth, answer),
         _scored(judged, accuracy),
+        None if decider is None else Decided.of(judged, decider),
     )
 
 

@@ -79,6 +79,12 @@ def figures(found: Evaluation) -> Iterator[tuple[str, str, str]]:
         )
     else:
         yield name, "none", "no score is high enough for this accuracy"
+    if (decided := found.decided) is not None:
+        told = decided.answered
+        broader = f", {decided.broader.n:,} of them by a broader term" if decided.broader.n else ""
+        share = told.n / decided.n if decided.n else math.nan
+        yield "answered", percent(share, 1), f"{told.n:,} of {decided.n:,}{broader}; the rest is unknown"
+        yield "right of these", percent(told.value, 1), interval(told)
     if found.about.get("pictures_per_second"):
         yield (
             "speed",

@@ -32,7 +32,18 @@ class Evidence:
     logits: Tensor  # k
     attention: list[Tensor]  # of each block: 1 h n n
     tokens: list[Tensor]  # of each block: 1 n d
-    read: Tensor  # n: how much of each of the last block's tokens the head reads, 1 in all
+    plain: Tensor  # n: how much of each of the last block's tokens the head reads, 1 in all, where no attention says it
+    pool: Tensor | None = None  # where attention says it: 1 h 1 and the tokens that are asked
+
+    @property
+    def read(self) -> Tensor:
+        """How much of each of the last block's tokens the head reads: [n], 1 in all."""
+        return self.plain if self.pool is None else self.asked(self.pool)
+
+    def asked(self, pool: Tensor) -> Tensor:
+        """The mean over heads of a map over the tokens that are asked, as one over all: [n]."""
+        row = reduce(pool, "1 h 1 n -> n", "mean")
+        return torch.nn.functional.pad(row, (len(self.plain) - len(row), 0))
 
 
 def attribute(model: ViT, pixels: Tensor, classes: Sequence[int], method: str) -> tuple[Map, list[Map]]:
@@ -44,7 +55,8 @@ def attribute(model: ViT, pixels: Tensor, classes: Sequence[int], method: str) -
     # the weights need no gradient: the graph begins at the pixels
     with torch.enable_grad():
         logits = model(pixels.detach().requires_grad_(), record)[0]
-        evidence = Evidence(model, logits, record.attention, record.tokens, read_by_head(config, pixels.device))
+        pool = record.attention.pop() if config.pools_by_attention else None
+        evidence = Evidence(model, logits, record.attention, record.tokens, read_by_head(config, pixels.device), pool)
         maps = [METHODS[method](evidence, index) for index in classes or [int(logits.argmax())]]
     return logits.detach().cpu().numpy(), [
         rearrange(found[config.prefix :], "(g w) -> g w", g=config.grid).detach().cpu().numpy() for found in maps
@@ -70,11 +82,15 @@ def gradient(evidence: Evidence, index: int) -> Tensor:
     layer R += mean over heads of (gradient * attention)+ times R. What the head reads is one row of R, so that row
     alone is followed, from the last layer down.
     """
-    gradients = torch.autograd.grad(evidence.logits[index], evidence.attention, retain_graph=True)
-    row = evidence.read
-    for attention, slope in zip(reversed(evidence.attention), reversed(gradients), strict=True):
-        row = row + row @ reduce((attention * slope).clamp(min=0), "1 h n m -> n m", "mean")
-    return row - evidence.read  # the head reading its own tokens is no evidence
+    maps = [*evidence.attention, *([] if evidence.pool is None else [evidence.pool])]
+    slopes = torch.autograd.grad(evidence.logits[index], maps, retain_graph=True)
+    weighted = [(attention * slope).clamp(min=0) for attention, slope in zip(maps, slopes, strict=True)]
+    # tokens that are pooled as they are say nothing by being read; an attention that pools says where it looks
+    start = evidence.plain if evidence.pool is None else evidence.asked(weighted.pop())
+    row = start
+    for layer in reversed(weighted):
+        row = row + row @ reduce(layer, "1 h n m -> n m", "mean")
+    return row - start if evidence.pool is None else row
 
 
 def legrad(evidence: Evidence, index: int) -> Tensor:
@@ -83,7 +99,7 @@ def legrad(evidence: Evidence, index: int) -> Tensor:
     "LeGrad" (Bousselham et al., ICCV 2025): the mean over blocks, heads and asking tokens of the positive gradient of
     the logit that the head gives for that block's tokens.
     """
-    model, found = evidence.model, torch.zeros_like(evidence.read)
+    model, found = evidence.model, torch.zeros_like(evidence.plain)
     for attention, tokens in zip(evidence.attention, evidence.tokens, strict=True):
         tokens = tokens if model.config.pooled_norm else model.norm(tokens)
         logit = model.classify(model.pool(tokens))[0, index]

@@ -32,6 +32,8 @@ __all__ = ["SIZES", "Attention", "Block", "Config", "MLP", "PatchEmbedding", "Re
 class Record:
     """What a network keeps of its way when it is given one, a tensor for each block, all tokens included.
 
+    Pooling by attention adds a map of its own, [b h 1 n] over the tokens that it asks.
+
     The logits are computed from these maps: with `pixels.requires_grad_()`, `torch.autograd.grad` of a logit with
     respect to `attention` tells how much each of its weights counts.
     """
@@ -252,7 +254,7 @@ class ViT(nn.Module):
         x = self.patch_embedding(pixels)  # b n d
         x = self.norm_pre(self.add_positions(x))
         x = self.encode(x, record)
-        x = self.pool(x)  # b d, or b 2 d with a distillation token
+        x = self.pool(x, record)  # b d, or b 2 d with a distillation token
         x = self.classify(x)  # b k
         return x
 
@@ -281,7 +283,7 @@ class ViT(nn.Module):
         x = x.float()  # see `lower`
         return x if self.config.pooled_norm else self.norm(x)
 
-    def pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor, record: Record | None = None) -> Tensor:
         """One vector a picture: the class token, a mean, both, or what a learned query is told."""
         match self.config.pooling:
             case "cls":
@@ -294,7 +296,7 @@ class ViT(nn.Module):
                 x = torch.cat([x[:, 0], x[:, self.config.prefix :].mean(dim=1)], dim=1)
             case "attention" | "attention_all":
                 asked = x if self.config.pooling == "attention_all" else x[:, self.config.prefix :]
-                x = self.attention_pool(asked) if self.attention_pool else x
+                x = self.attention_pool(asked, record) if self.attention_pool else x
         return self.norm(x) if self.config.pooled_norm else x
 
     def classify(self, x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class AttentionPool(nn.Module):
         self.probe = nn.Parameter(probe)  # d
         self.attention, self.norm, self.mlp = attention, norm, mlp
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.attention(x, asking=repeat(self.probe, "d -> b 1 d", b=len(x)))  # b 1 d
+    def forward(self, x: Tensor, record: object = None) -> Tensor:
+        x = self.attention(x, record=record, asking=repeat(self.probe, "d -> b 1 d", b=len(x)))  # b 1 d
         x = x + self.mlp(self.norm(x))
         return x[:, 0]
