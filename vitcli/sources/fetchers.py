@@ -29,14 +29,15 @@ OF_ONE_SERVER = 10
 class Room:
     """Bytes that pictures may hold together, from when they arrive until they are let go.
 
-    Where those that are on their way fill it, the one that was begun first goes on beyond it, or none could end. It
-    does so only while none has come that a decoder will let go.
+    Where those that are on their way fill it, one of them goes on beyond it, or none could end; but not while another
+    has come, whose bytes a decoder will let go.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.coming: dict[object, int] = {}  # in the order in which they were begun
+        self.coming: dict[object, int] = {}
         self.come = 0
+        self.beyond: object = None  # the one that may have more
         self.closed = False
         self.changed = threading.Condition()
 
@@ -55,18 +56,25 @@ class Room:
             if self.closed:
                 raise Refused("unreachable", "The run was stopped.")
             self.coming[who] += size
+            if size < 0 and self.beyond is who:
+                self.beyond = None
             self.changed.notify_all()
 
     def admits(self, who: object, size: int) -> bool:
-        """Whether so much is left, or nothing else would go on."""
-        first = next(iter(self.coming)) is who and not self.come
-        return first or self.come + sum(self.coming.values()) + size <= self.most
+        """Whether so much is left, or nothing else would go on; the lock is held."""
+        if self.come + sum(self.coming.values()) + size <= self.most:
+            return True
+        if self.beyond is None and not self.come:
+            self.beyond = who
+        return self.beyond is who and not self.come
 
     def end(self, who: object) -> int:
         """One has come, and keeps its bytes, which are returned, until they are let go."""
         with self.changed:
             size = self.coming.pop(who)
             self.come += size
+            if self.beyond is who:
+                self.beyond = None
             self.changed.notify_all()
             return size
 
