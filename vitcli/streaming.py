@@ -27,7 +27,6 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
@@ -56,6 +55,7 @@ LARGEST_BATCH = 4096  # three times as many pictures are held, and no machine ga
 IN_HAND = 2 << 30  # bytes that those may take: of pictures of 4096 x 4096, a checkpoint's choice, fewer go at once
 
 SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
+LATE = 1.0  # the same for a server: a batch that closes early takes as long as a whole one, and most answer by then
 ROOM = 8  # inputs that are read ahead of the decoders
 HELD = (
     128 << 20
@@ -332,14 +332,17 @@ class Arriving(Generic[R]):
 
     def slow(self, meter: Meter, stop: Callable[[], bool]) -> Iterator[None]:
         """Wait until it has come, with a None if that takes a while, but no longer than until `stop()` is true."""
-        for seconds in chain([SOON], repeat(POLL)):
-            start = time.perf_counter()
-            wait([self.taken], seconds)
-            meter.listing += time.perf_counter() - start
-            if self.taken.done() or stop():
-                break
-            if seconds == SOON:
+        start = since = time.perf_counter()
+        told = False
+        while not self.taken.done() and not stop():
+            wait([self.taken], POLL)
+            now = time.perf_counter()
+            meter.listing += now - since
+            since = now
+            if not told and not self.taken.done() and now - start >= LATE:
+                told = True
                 yield None
+                since = time.perf_counter()
 
 
 def give_way() -> None:

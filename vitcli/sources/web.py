@@ -239,7 +239,7 @@ def fetch(
     against the deadline; `pause` is how to wait so many seconds.
     """
     assert given.url is not None
-    allowance = Allowance(2 * given.max_bytes + OVERHEAD)  # two tries
+    allowance = Allowance(2 * given.max_bytes + OVERHEAD)  # two tries; what a busy server answers is not read
     opener = urllib.request.build_opener(Http(allowance), Https(allowance), Redirects)
     name = given.name
     try:
@@ -319,29 +319,27 @@ def download(
     asked = urllib.request.Request(place, headers={"User-Agent": f"vit/{__version__}", "Accept": "image/*,*/*;q=0.5"})
     if login is not None:  # for this server, not for those it sends us to
         asked.add_unredirected_header("Authorization", "Basic " + base64.b64encode(login).decode())
-    pieces, total, received = [], 0, 0
+    data, received = io.BytesIO(), 0  # which gives its bytes without a copy
     try:
         with opener.open(asked, timeout=allowance.seconds()) as answer:
             unpacked = Unpacked(answer.headers.get("Content-Encoding", ""))
             while piece := answer.read1(PIECE):
                 received += len(piece)
-                piece = unpacked(piece, given.max_bytes + 1 - total)
-                total += len(piece)
-                if total > given.max_bytes:
-                    total -= len(piece)
+                piece = unpacked(piece, given.max_bytes + 1 - data.tell())
+                if data.tell() + len(piece) > given.max_bytes:
                     raise Refused("too_large", f"The picture is larger than {given.max_bytes >> 20} MiB.")
                 waited = time.monotonic()
                 keep(len(piece))
                 allowance.until += time.monotonic() - waited
-                pieces.append(piece)
+                data.write(piece)
                 allowance.seconds()
             length = answer.headers.get("Content-Length", "")
         if (length.isdecimal() and received < int(length)) or not unpacked.whole:
             raise ConnectionError("the connection was cut")
     except BaseException:
-        keep(-total)
+        keep(-data.tell())
         raise
-    return b"".join(pieces)
+    return data.getvalue()
 
 
 class Unpacked:
