@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitcli.errors import UsageError
-from vitcli.sources import Input, archives, folders, inputs, web
+from vitcli.sources import Input, archives, fetched, folders, inputs, web
 from vitcli.sources.folders import natural
 
 JPEG = b"\xff\xd8\xff\xe0 not a whole picture"
@@ -34,7 +34,7 @@ def names(*given: str | Path, **how: Any) -> list[str]:
 
 
 def reasons(*given: str | Path, **how: Any) -> dict[str, str]:
-    found = inputs([os.fspath(g) for g in given], **how)
+    found = map(fetched, inputs([os.fspath(g) for g in given], **how))
     return {item.name: item.failure.error for item in found if item.failure}
 
 
@@ -590,15 +590,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_picture_on_a_server_is_an_input(server: str) -> None:
-    (item,) = inputs([f"{server}/cat.jpg"])
+    item = fetched(*inputs([f"{server}/cat.jpg"]))
     assert item == Input(f"{server}/cat.jpg", data=JPEG, size=len(JPEG))
-    (item,) = inputs([f"{server}/moved.jpg"])
+    item = fetched(*inputs([f"{server}/moved.jpg"]))
     assert (item.name, item.data) == (f"{server}/moved.jpg", JPEG)
 
 
 @pytest.mark.parametrize("path", ["/tired.jpg", "/cut.jpg"])
 def test_a_server_gets_a_second_chance(server: str, path: str) -> None:
-    (item,) = inputs([server + path])
+    item = fetched(*inputs([server + path]))
     assert item.data == JPEG
     assert Server.asked == [path, path]
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitcli.sources import inputs, web
+from vitcli.sources import Input, fetched, web
+from vitcli.sources import inputs as named
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -67,6 +68,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
     raw.shutdown()
     raw.server_close()
     thread.join()
+
+
+def inputs(urls: list[str], **how: Any) -> list[Input]:
+    """The inputs of addresses, with what came of them."""
+    return [fetched(item) for item in named(urls, **how)]
 
 
 def row(url: str, **how: Any) -> tuple[str, str]:
@@ -246,7 +252,7 @@ def test_a_password_goes_to_its_server_and_is_never_shown(server: Raw) -> None:
     assert b"Authorization: Basic bWU6c2VjcmV0\r\n" in server.asked[0]
 
     server.answers["/moved.jpg"] = lambda: [b"HTTP/1.1 302 Found\r\nLocation: /cat.jpg\r\n\r\n"]
-    assert next(iter(inputs([f"{with_login}/moved.jpg"]))).data == PICTURE
+    assert inputs([f"{with_login}/moved.jpg"])[0].data == PICTURE
     assert b"Authorization" not in server.asked[-1], "a redirect may lead elsewhere"
 
 

@@ -22,6 +22,7 @@ from vitcli.escaping import decodable, printable, strict
 from vitcli.explainer import DELETED, Explanation, Reason
 from vitcli.pictures import images
 from vitcli.pictures.budget import BUDGET
+from vitcli.sources import fetched
 from vitcli.writers.base import explained
 from vitcli.writers.lock import Lock
 from vitcli.writers.outputs import NEW, beside
@@ -94,6 +95,9 @@ class Drawings:
         """The picture of an input, opened once more, with its maps."""
         from vitcli.pictures.overlay import Panel, page
 
+        given = fetched(given)  # from a server once more: what was explained is not kept
+        if given.failure is not None:
+            raise PictureError(given.failure.error, given.failure.message)
         panels = [Panel(reason.map, lines(reason)) for reason in explanation.reasons]
         width, height = explanation.size
         with BUDGET.share() as share:

@@ -111,7 +111,7 @@ REASONS = {
     "not_a_file": "a folder, FIFO, socket, device or link, which is never opened",
     "empty": "it has no bytes",
     "not_a_picture": "its contents are something else",
-    "unsupported": "a format that vit does not open, or whose extra is not installed",
+    "unsupported": "a format or kind of address that vit does not open, or whose extra is not installed",
     "truncated": "it ends too early",
     "corrupt": "its contents are damaged",
     "not_finite": "NaN or infinity, among its pixels or in what the network made of them",

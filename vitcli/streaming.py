@@ -1,6 +1,7 @@
 """`stream`: inputs -> results, one for one and in order, decoding ahead of the network.
 
     inputs -> decode and resize (worker threads, a bounded number ahead) -> batches -> network -> results
+           -> fetch, what is on a server (threads of its own) ->
 
 Memory is bounded by the look-ahead, not by the number of inputs. A bad input becomes a `Failure` in its place.
 
@@ -23,10 +24,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -38,7 +39,10 @@ from vitcli.pictures.budget import BUDGET, Share
 from vitcli.pictures.images import MAX_PIXELS
 from vitcli.pictures.preprocess import Preprocess
 from vitcli.results import Failure
-from vitcli.sources import Given, Input, taken
+from vitcli.sources import Given, Input, fetched, taken
+
+if TYPE_CHECKING:
+    from vitcli.sources.fetchers import Fetchers
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,8 +55,12 @@ LARGEST_BATCH = 4096  # three times as many pictures are held, and no machine ga
 IN_HAND = 2 << 30  # bytes that those may take: of pictures of 4096 x 4096, a checkpoint's choice, fewer go at once
 
 SOON = 0.05  # seconds: what has not come by then is waited for no longer before the rest is answered
+LATE = 1.0  # the same for a server: a batch that closes early takes as long as a whole one, and most answer by then
 ROOM = 8  # inputs that are read ahead of the decoders
-HELD = 128 << 20  # bytes that inputs may bring along (members of archives do), before the decoders and waiting for them
+HELD = (
+    128 << 20
+)  # bytes that inputs may bring along (members of archives do), before the decoders and waiting for them,
+# and as many more that were fetched
 POLL = 0.1  # seconds between two looks at whether the run was stopped, while nothing comes
 
 
@@ -127,7 +135,7 @@ class Meter:
 
     decode: float = 0.0  # the workers', added up
     waited: float = 0.0  # of the reader for the workers: decoding was not fast enough
-    listing: float = 0.0  # for the next input: a slow disk, server or list
+    listing: float = 0.0  # for the next input, and for what it is on a server: a slow disk, server or list
     forward: float = 0.0
     batch: int = 0
     workers: int = 0
@@ -173,7 +181,7 @@ def stream(
             item = prepare(model.preprocess, given, max_pixels, decode)
         return item, time.perf_counter() - start
 
-    known = isinstance(inputs, Collection) and all(isinstance(given, Input) for given in inputs)
+    known = isinstance(inputs, Collection) and all(isinstance(given, Input) and not given.url for given in inputs)
     network = Network(model, pad or not known, meter, on_shrink)
     depth = 2 * meter.batch + meter.workers
     arriving: Iterable[Input | None]
@@ -185,7 +193,8 @@ def stream(
             arriving = stack.enter_context(closing(reader)).arriving(stop)
         needed = (given for given in arriving if given is None or wanted(given))
         begin = give_way if on_cpu else None
-        ahead = stack.enter_context(closing(look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin)))
+        looking = look_ahead(prepared, timed(needed, meter), meter.workers, depth, begin, meter, stop)
+        ahead = stack.enter_context(closing(looking))
         begun: deque[tuple[list[Item], Callable[[], list[Any]]]] = deque()
         for group in groups(decoded(ahead, meter), meter):
             if stop():
@@ -295,36 +304,79 @@ def look_ahead(
     workers: int,
     depth: int,
     begin: Callable[[], object] | None = None,
+    meter: Meter | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[R | None, None, None]:
     """`map(work, items)` in order, by threads that are at most `depth` items ahead of the reader and `begin` first.
 
-    Nor are they more than HELD bytes ahead, where items bring those along. A None among the items says that the next
-    one is slow: it is handed on after all that came before it.
+    Nor are they more than HELD bytes ahead, where items bring those along. Inputs with a `url` are fetched by threads
+    of their own, and by the worker's turn have come. A None among the items says that the next one is slow: it is
+    handed on after all that came before it. So is one while a server is waited for, which ends once `stop()` is true.
     """
-    pending: deque[tuple[Future[R], int]] = deque()
+    pending: deque[tuple[Future[R] | Arriving[R], int]] = deque()
     waiting = 0
+    fetchers: Fetchers | None = None
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=begin)
 
-    def first() -> R:
+    def begun(item: T) -> Future[R] | Arriving[R]:
+        nonlocal fetchers
+        if not isinstance(item, Input) or item.url is None:
+            return pool.submit(work, item)
+        if fetchers is None:
+            from vitcli.sources.fetchers import Fetchers  # here: few runs need it, and one picture should not wait
+
+            fetchers = Fetchers(HELD)
+        return Arriving(fetchers.submit(item, lambda come: pool.submit(work, cast("T", come))))
+
+    def first() -> Iterator[R | None]:
         nonlocal waiting
         done, size = pending.popleft()
         waiting -= size
-        return done.result()
+        if isinstance(done, Arriving):
+            yield from done.slow(meter or Meter(), stop)
+            if stop() and not done.taken.done():
+                pending.clear()  # nobody waits for these either
+                return
+            done = done.taken.result()
+        yield done.result()
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=begin)
     try:
         for item in items:
             if item is not None:
                 size = held(item)
-                pending.append((pool.submit(work, item), size))
+                pending.append((begun(item), size))
                 waiting += size
             while pending and (item is None or len(pending) >= depth or waiting >= HELD):
-                yield first()
+                yield from first()
             if item is None:
                 yield None
         while pending:
-            yield first()
+            yield from first()
     finally:  # also when the reader stops early: what has not begun is dropped
+        if fetchers is not None:
+            fetchers.close()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving(Generic[R]):
+    """What is being fetched: once it has come, the future of what is made of it."""
+
+    taken: Future[Future[R]]
+
+    def slow(self, meter: Meter, stop: Callable[[], bool]) -> Iterator[None]:
+        """Wait until it has come, with a None if that takes a while, but no longer than until `stop()` is true."""
+        start = since = time.perf_counter()
+        told = False
+        while not self.taken.done() and not stop():
+            wait([self.taken], POLL)
+            now = time.perf_counter()
+            meter.listing += now - since
+            since = now
+            if not told and not self.taken.done() and now - start >= LATE:
+                told = True
+                yield None
+                since = time.perf_counter()
 
 
 def give_way() -> None:
@@ -355,10 +407,11 @@ def prepare(
 def opened(
     preprocess: Preprocess, given: Input, max_pixels: int = MAX_PIXELS, decode: Literal["exact", "fast"] = "exact"
 ) -> Prepared:
-    """Decode and resize one input. Raises PictureError.
+    """Decode and resize one input, fetched where it is on a server. Raises PictureError.
 
     What does not fit in memory beside other pictures is tried again when it is alone.
     """
+    given = fetched(given)
     if given.failure is not None:
         raise PictureError(given.failure.error, given.failure.message)
 

@@ -17,7 +17,7 @@ from vitcli.labels import Labels
 from vitcli.network.backend import Pixels
 from vitcli.pictures import images
 from vitcli.pictures.preprocess import HALF, Preprocess
-from vitcli.sources import Input
+from vitcli.sources import Input, fetched
 
 FEW = 8  # pictures decoded in one turn
 
@@ -41,6 +41,7 @@ def readable(inputs: Iterable[Input], most: int = 64) -> list[bytes]:
     for given in inputs:
         if len(found) == most:
             break
+        given = fetched(given)
         if given.failure is None:
             data = given.file.read_bytes() if given.file is not None else given.data or b""
             try:

@@ -77,6 +77,7 @@ def verify(
 
     def opened(given: sources.Input) -> Image.Image | None:
         try:
+            given = sources.fetched(given)
             if given.failure:
                 raise PictureError(given.failure.error, given.failure.message)
             source = given.data if given.data is not None else given.file

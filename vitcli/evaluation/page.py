@@ -25,7 +25,7 @@ from vitcli.evaluation.metrics import Bin
 from vitcli.evaluation.scores import Judged
 from vitcli.pictures import images
 from vitcli.report import written
-from vitcli.sources import Input
+from vitcli.sources import Input, fetched
 from vitcli.writers.base import explained
 
 if TYPE_CHECKING:
@@ -91,8 +91,11 @@ def thumbnails(wanted: set[str], inputs: Iterator[Input]) -> dict[str, bytes]:
     for given in inputs:
         if len(found) == len(wanted):
             break
-        source = given.data if given.data is not None else given.file
-        if given.name not in wanted or given.name in found or source is None or given.failure is not None:
+        if given.name not in wanted or given.name in found or given.failure is not None:
+            continue
+        here = fetched(given)
+        source = here.data if here.data is not None else here.file
+        if source is None or here.failure is not None:
             continue
         try:
             found[given.name] = small(images.load(source).image)

@@ -4,7 +4,8 @@
     photos/            a folder: the pictures in it, in natural order (`folders` says which)
     'photos/**/*.jpg'  a pattern, for shells that expand none, unless a file has that very name (`lists`)
     shard.tar, a.zip   an archive: the pictures in it, named `shard.tar!/dir/a.jpg`; that name alone is one (`archives`)
-    https://...        a picture on a server (`web`)
+    https://...        a picture on a server (`web`), fetched when it is needed: `fetched`, or ahead by `fetchers`
+    file:///...        the file or folder of this machine; addresses of other schemes are rows that say what to do
     @list.txt          the names in a file, one a line, taken as above but neither patterns nor lists
                        (a file that is really called @list.txt is ./@list.txt)
     -                  the same from stdin
@@ -28,6 +29,7 @@ from vitcli.sources.input import (
     MAX_BYTES,
     Input,
     failed,
+    is_address,
     is_archive,
     is_url,
     refused,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["Input", "inputs", "MAX_BYTES"]
+__all__ = ["Input", "fetched", "inputs", "MAX_BYTES"]
 
 
 def inputs(
@@ -75,7 +77,7 @@ def inputs(
                 yield from from_stream(stdin or sys.stdin.buffer, separator, how, max_bytes)
             elif name.startswith("@") and len(name) > 1:
                 yield from from_list(name, how, max_bytes)
-            elif is_pattern(name) and not is_url(name):
+            elif is_pattern(name) and not is_address(name):
                 yield from from_pattern(name, how, max_bytes)
             else:
                 yield from named(name, how, max_bytes)
@@ -122,7 +124,12 @@ def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
     elif is_url(name):
         from vitcli.sources import web  # imported when needed, like archives: a few pictures should not wait for it
 
-        yield web.fetch(name, max_bytes)
+        yield Input(web.without_password(name), url=name, max_bytes=max_bytes)
+    elif is_address(name):
+        from vitcli.sources import web
+
+        path = web.local(name)
+        yield from named(path, how, max_bytes) if isinstance(path, str) else [path]
     elif os.path.isdir(name):
         yield from walk(name, how)
     elif is_archive(name) or split_member(name):
@@ -133,6 +140,15 @@ def named(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:
         yield from [file] if file.failure else archives.members(file, how, max_bytes, only=member)
     else:
         yield regular(name)
+
+
+def fetched(given: Input) -> Input:
+    """The same input with its bytes, or its failure, where it is on a server; any other as it is. Takes its time."""
+    if given.url is None:
+        return given
+    from vitcli.sources import web
+
+    return web.fetch(given)
 
 
 def from_list(name: str, how: Walk, max_bytes: int) -> Iterator[Input]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MARK = "!/"  # between the name of an archive and that of a member
 MAX_BYTES = 64 << 20  # of one picture that is held in memory: from stdin, an archive or a server
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|https?:/|file:/|data:|blob:", re.IGNORECASE)  # one letter: a drive
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One thing to classify: a `file`, a picture's bytes (`data`), a PIL `picture`, or a `failure` known beforehand.
+    """One thing to classify: a `file`, bytes (`data`), a `url`, a PIL `picture`, or a `failure` known beforehand.
 
+    What is behind a `url` is fetched when it is needed (`sources.fetched`), and bounded by `max_bytes`.
     `name` is its name exactly as the row will give it (bytes that are not UTF-8 as surrogate escapes).
     `size` (bytes) and `mtime_ns` are filled where they are known without asking the disk once more.
     """
@@ -34,6 +37,8 @@ class Input:
     size: int | None = None
     mtime_ns: int | None = None
     picture: Image.Image | None = None
+    url: str | None = field(default=None, repr=False)  # it may hold a password, which `name` does not
+    max_bytes: int = MAX_BYTES
 
 
 def is_archive(name: str) -> bool:
@@ -43,7 +48,12 @@ def is_archive(name: str) -> bool:
 
 def is_url(name: str) -> bool:
     """Whether a name is fetched instead of opened."""
-    return name[:8].lower().startswith(("http://", "https://"))
+    return name.lstrip(" \t")[:8].lower().startswith(("http://", "https://"))
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is the address of anything, of whatever scheme, and not the name of a file."""
+    return is_url(name) or (SCHEME.match(name) is not None and not os.path.lexists(name))
 
 
 def split_member(name: str) -> tuple[str, str] | None:

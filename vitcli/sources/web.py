@@ -1,7 +1,8 @@
 """A picture behind an http(s) URL: one deadline and one budget of bytes for all of it, led nowhere but to http(s).
 
 Addresses are read as browsers read them: percent-encoded where they need it, fragments dropped, a user and password
-sent to their own server only. The row has the address without the password.
+sent to their own server only. The row has the address without the password. A server that is busy is asked again when
+it says so, or ever more rarely, within the same deadline.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import os
 import re
 import socket
 import threading
@@ -18,6 +20,10 @@ import urllib.request
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from itertools import count
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
@@ -30,14 +36,33 @@ SILENCE = 20.0  # seconds without an answer or a byte
 PATIENCE = 120.0  # seconds for the whole of a picture: connections, headers, redirects, body, second try
 OVERHEAD = 1 << 20  # bytes that headers and the like may take beside the picture
 PIECE = 1 << 16  # bytes read at a time
-PAUSE = 1.0  # seconds before the second try
+PAUSE = 1.0  # seconds before the second try; twice as many before each further one
+TRIES = 2
+BUSY, BUSY_TRIES = (429, 503), 6  # a server that asks for time gets it
 REDIRECTS = 10
 
 PATH = "!$%&'()*+,-./:;=@[\\]^_|~"  # what browsers leave as it is, besides letters and digits
 QUERY = "!$%&()*+,-./:;=?@[\\]^_`{|}~"
 
+BLANK = "".join(map(chr, range(33)))  # what browsers take off the ends of an address
+
 # Letters of a server's name that Python encodes in another way (IDNA 2003) than browsers: they would lead elsewhere.
 AMBIGUOUS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
+
+
+# What to do with the addresses that are not opened. Most are a matter of a login, which other programs have.
+ELSEWHERE = {
+    "s3": "copy it with `aws s3 cp`, or make an https address of it with `aws s3 presign`",
+    "gs": "copy it with `gcloud storage cp`, or make an https address of it with `gcloud storage sign-url`",
+    "hf": "fetch it with `hf download`, or name it by its https address",
+    "data": "the picture itself is in it, so decode it and pipe it into --stdin-image",
+    "blob": "only the browser that made it knows what it stands for, so save the picture there",
+}
+DOWNLOAD = "download it, and name the file"
+
+# Of a Content-Encoding, what says that bytes are packed in a way that is not undone. Other words, which servers send
+# by mistake (none, utf-8, aws-chunked), are ignored, as browsers do.
+PACKED = {"br", "zstd", "compress", "x-compress", "dcb", "dcz", "gzip", "x-gzip", "deflate"}
 
 
 class Refused(Exception):
@@ -203,29 +228,33 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, address(newurl)[0])
 
 
-def fetch(url: str, max_bytes: int) -> Input:
-    """The picture at an address, or the Failure that it is. Proxies of the environment are honoured."""
-    name = without_password(url)
-    allowance = Allowance(2 * max_bytes + OVERHEAD)  # two tries
+def fetch(
+    given: Input,
+    keep: Callable[[int], object] = lambda size: None,
+    pause: Callable[[float], object] = lambda seconds: time.sleep(seconds),
+) -> Input:
+    """The same input with its picture's bytes, or the Failure that it is. Proxies of the environment are honoured.
+
+    `keep` is told of bytes that are about to be held (or, negative, were let go) and may wait, which is not counted
+    against the deadline; `pause` is how to wait so many seconds.
+    """
+    assert given.url is not None
+    allowance = Allowance(2 * given.max_bytes + OVERHEAD)  # two tries; what a busy server answers is not read
     opener = urllib.request.build_opener(Http(allowance), Https(allowance), Redirects)
+    name = given.name
     try:
-        try:
-            data = download(opener, url, max_bytes, allowance)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-                if error.code < 500 and error.code != 429:
-                    raise
-            time.sleep(min(PAUSE, allowance.seconds()))
-            data = download(opener, url, max_bytes, allowance)
+        data = tried(lambda: download(opener, given, allowance, keep), allowance, pause)
     except Refused as refusal:
         return failed(name, refusal.reason, str(refusal))
     except urllib.error.HTTPError as error:
-        error.close()
         word = "missing" if error.code in (404, 410) else "unreachable"
-        return failed(name, word, f"The server answers {error.code} {short(str(error.reason))}.")
+        return failed(name, word, f"The server answers {answered(error)}.")
     except TimeoutError:
         return failed(name, "unreachable", f"The server was silent for {SILENCE:.0f} seconds.")
+    except http.client.IncompleteRead:
+        return failed(name, "unreachable", "The picture cannot be fetched: the connection was cut.")
+    except MemoryError:
+        return failed(name, "out_of_memory", "There is not enough memory to fetch this picture.")
     except (OSError, http.client.HTTPException, ValueError, OverflowError, zlib.error) as error:
         reason = getattr(error, "reason", None)
         stop_without_files(reason if isinstance(reason, OSError) else error)
@@ -233,45 +262,147 @@ def fetch(url: str, max_bytes: int) -> Input:
         if isinstance(error, UnicodeError):  # of a name with a label that is empty or too long, in a codec's words
             said = "the address names no server"
         return failed(name, "unreachable", f"The picture cannot be fetched: {short(str(said))}.")
-    return Input(name, data=data, size=len(data))
+    return replace(given, data=data, size=len(data), url=None)
 
 
-def download(opener: urllib.request.OpenerDirector, url: str, max_bytes: int, allowance: Allowance) -> bytes:
+def tried(download: Callable[[], bytes], allowance: Allowance, pause: Callable[[float], object]) -> bytes:
+    """What comes of a download, which is begun anew where that may help. Raises what the last try did."""
+    for attempt in count(1):
+        seconds = PAUSE * 2 ** (attempt - 1)
+        try:
+            return download()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if attempt >= (BUSY_TRIES if error.code in BUSY else TRIES) or (error.code < 500 and error.code != 429):
+                raise
+            asked, left = retry_after(error.headers), allowance.until - time.monotonic()
+            if asked is not None and asked > left:
+                raise Refused(
+                    "unreachable",
+                    f"The server answers {answered(error)} and asks to wait {asked:,.0f} seconds: "
+                    "try later, with --retry-failed.",
+                ) from None
+            seconds = seconds if asked is None else max(asked, PAUSE)
+            if seconds > left:
+                raise
+        except (OSError, http.client.HTTPException):
+            if attempt >= TRIES:
+                raise
+        pause(min(seconds, max(0.0, allowance.until - time.monotonic())))
+    raise AssertionError
+
+
+def answered(error: urllib.error.HTTPError) -> str:
+    """A status as it may stand in a sentence."""
+    return f"{error.code} {short(str(error.reason))}".strip()
+
+
+def retry_after(headers: Message) -> float | None:
+    """The seconds that a server asks to wait, in number or until a date by its own clock; None where it does not."""
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdecimal():
+        return float(asked[:12])
+    try:
+        now = parsedate_to_datetime(headers["Date"]).timestamp() if headers["Date"] else time.time()
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+    except (ValueError, TypeError, OverflowError, IndexError):  # no date either
+        return None
+
+
+def download(
+    opener: urllib.request.OpenerDirector, given: Input, allowance: Allowance, keep: Callable[[int], object]
+) -> bytes:
     """The bytes at an address, in one try. Raises Refused and what `fetch` turns into rows."""
-    place, login = address(url)
+    assert given.url is not None
+    keep(0)
+    place, login = address(given.url)
     asked = urllib.request.Request(place, headers={"User-Agent": f"vit/{__version__}", "Accept": "image/*,*/*;q=0.5"})
     if login is not None:  # for this server, not for those it sends us to
         asked.add_unredirected_header("Authorization", "Basic " + base64.b64encode(login).decode())
-    pieces, total, received = [], 0, 0
-    with opener.open(asked, timeout=allowance.seconds()) as answer:
-        decoded = decoder(answer.headers.get("Content-Encoding", ""))
-        while piece := answer.read1(PIECE):
-            received += len(piece)
-            piece = decoded(piece, max_bytes + 1 - total)
-            pieces.append(piece)
-            total += len(piece)
-            if total > max_bytes:
-                raise Refused("too_large", f"The picture is larger than {max_bytes >> 20} MiB.")
-            allowance.seconds()
-        length = answer.headers.get("Content-Length", "")
-    if length.isdecimal() and received < int(length):
-        raise ConnectionError("the connection was cut")
-    return b"".join(pieces)
+    data, received = io.BytesIO(), 0  # which gives its bytes without a copy
+    try:
+        with opener.open(asked, timeout=allowance.seconds()) as answer:
+            unpacked = Unpacked(answer.headers.get("Content-Encoding", ""))
+            while piece := answer.read1(PIECE):
+                received += len(piece)
+                piece = unpacked(piece, given.max_bytes + 1 - data.tell())
+                if data.tell() + len(piece) > given.max_bytes:
+                    raise Refused("too_large", f"The picture is larger than {given.max_bytes >> 20} MiB.")
+                waited = time.monotonic()
+                keep(len(piece))
+                allowance.until += time.monotonic() - waited
+                data.write(piece)
+                allowance.seconds()
+            length = answer.headers.get("Content-Length", "")
+        if (length.isdecimal() and received < int(length)) or not unpacked.whole:
+            raise ConnectionError("the connection was cut")
+    except BaseException:
+        keep(-data.tell())
+        raise
+    return data.getvalue()
 
 
-def decoder(encoding: str) -> Callable[[bytes, int], bytes]:
+class Unpacked:
     """What undoes a Content-Encoding, which some servers use unasked, giving at most so many bytes for a piece."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return lambda piece, most: piece
-        case "gzip" | "x-gzip" | "deflate":
-            return zlib.decompressobj(32 + zlib.MAX_WBITS).decompress
-        case _:
+
+    def __init__(self, encoding: str) -> None:
+        packed = [word for part in encoding.lower().split(",") if (word := part.strip()) in PACKED]
+        if packed not in ([], ["gzip"], ["x-gzip"], ["deflate"]):
             raise Refused("unreachable", "The server sends an encoding that was not asked for.")
+        self.packed = packed
+        self.undo: Any = None
+
+    def __call__(self, piece: bytes, most: int) -> bytes:
+        if not self.packed:
+            return piece
+        if self.undo is None:
+            # deflate is zlib's format by the standard, and without its header by some servers
+            bare = self.packed == ["deflate"] and piece[0] & 15 != 8 and piece[0] != 0x1F
+            self.undo = zlib.decompressobj(-zlib.MAX_WBITS if bare else 32 + zlib.MAX_WBITS)
+        found: bytes = b"" if self.undo.eof else self.undo.decompress(piece, most)
+        return found
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its end."""
+        return self.undo is None or self.undo.eof
+
+
+def local(name: str) -> str | Input:
+    """The path that a `file:` address means, or the Failure that an address is which is neither that nor http."""
+    scheme, _, rest = name.partition(":")
+    if scheme.lower() != "file":
+        return elsewhere(name, scheme.lower())
+    host, path = "", rest
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        path = slash + path
+    if host.lower() not in ("", "localhost"):
+        return failed(
+            without_password(name),
+            "unsupported",
+            "It is a file of another machine: mount its folder here, and name the file in it.",
+        )
+    if os.name == "nt":
+        from urllib.request import url2pathname
+
+        return url2pathname(re.split("[?#]", path)[0])
+    if os.path.lexists(path):  # written without the escapes, as file://$PWD/a.jpg is
+        return path
+    return os.fsdecode(unquote_to_bytes(exact(re.split("[?#]", path)[0])))
+
+
+def elsewhere(name: str, scheme: str) -> Input:
+    """The row of an address that is not opened: what it is, and what to do."""
+    if scheme in ("http", "https"):
+        return failed(without_password(name), "bad_name", f"The address has one slash too few: write {scheme}://.")
+    said = f"Addresses with {short(scheme, 20)}: are not opened, only http, https and file: "
+    return failed(without_password(name), "unsupported", f"{said}{ELSEWHERE.get(scheme, DOWNLOAD)}.")
 
 
 def address(url: str) -> tuple[str, bytes | None]:
     """What to ask for and the user and password in it. Raises ValueError for an address that cannot be meant."""
+    url = url.strip(BLANK)
     mark = re.search("[?#]", url)
     end = mark.start() if mark else len(url)
     parts = urlsplit(url[:end].replace("\\", "/") + url[end:])
@@ -308,7 +439,11 @@ def settled(path: str) -> str:
 
 def without_password(url: str) -> str:
     """An address as it may be shown: a user and password in it are not."""
-    start = url.find("://") + 3
+    begins = re.match(r"\s*[a-z][a-z0-9+.-]*:[/\\]*", url, re.IGNORECASE)
+    start = begins.end() if begins else 0
     end = min((at for mark in "/?#\\" if (at := url.find(mark, start)) >= 0), default=len(url))
     login, mark, host = url[start:end].rpartition("@")
+    if not mark and re.match(r"[^:\[]*:.*\D", url[start:end]):  # no port, so a password with one of the marks in it
+        end = len(url)
+        login, mark, host = url[start:].rpartition("@")
     return f"{url[:start]}***@{host}{url[end:]}" if mark and login else url
