@@ -5,6 +5,7 @@ Importing this costs what typer costs: a command is imported when it is run, and
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -107,6 +108,8 @@ def main() -> None:
 
 def sentence(error: Exception) -> str:
     """What was raised on purpose says of itself, or what the system refused where nothing else was said of it."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Too many files are open: raise `ulimit -n`, or close what else has files open."
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}."
     return str(error)
