@@ -109,7 +109,7 @@ def main() -> None:
 def sentence(error: Exception) -> str:
     """What was raised on purpose says of itself, or what the system refused where nothing else was said of it."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return "Too many files are open: raise `ulimit -n`, or close what else has files open."
+        return "No more files can be opened: allow more with `ulimit -n`."
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}."
     return str(error)
