@@ -168,3 +168,13 @@ def test_ctrl_c_at_the_very_beginning_needs_no_words(tiny: Path, picture: Path) 
             process.send_signal(signal.SIGINT)
             assert process.stderr.read() in (b"", b"Interrupted.\n")
         assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_ctrl_c_within_an_import_ends_the_run_and_leaves_no_lock_behind(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal, vitcli.__main__ as it\n"
+                                      "signal.signal(signal.SIGINT, it.interrupt)\n"
+                                      "os.kill(os.getpid(), signal.SIGINT)\n")  # fmt: skip
+    for code, status in (("import slow", 130), ("exec(open('slow.py').read())", -signal.SIGINT)):
+        code = f"import sys; sys.path[0] = '.'\ntry:\n {code}\nexcept KeyboardInterrupt: raise\nprint('went on')"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
