@@ -210,7 +210,7 @@ def table(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
 def parquet(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
     import pyarrow.parquet
 
-    for row in pyarrow.parquet.read_table(path).to_pylist():
+    for row in pyarrow.parquet.read_table(io.BytesIO(path.read_bytes())).to_pylist():
         yield row["path_bytes"] or row["path"].encode(), row["status"], tuple(map(repr, row.items()))
 
 

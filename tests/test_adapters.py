@@ -122,3 +122,26 @@ def test_matrices_that_fit_no_layer_of_the_base_are_named(tmp_path: Path) -> Non
     (folder / "adapter_config.json").write_text("[")
     with pytest.raises(NotWeights, match="not the settings of an adapter"):
         checkpoints.load(folder)
+
+
+def test_a_rank_beyond_any_use_is_refused_before_it_is_multiplied(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", model())
+    folder, _ = adapted(tmp_path / "adapter", base)
+    names, rank = [f"base_model.model.{QUERY}.lora_{part}.weight" for part in "AB"], 10**6
+    shapes, size = ([rank, 48], [48, rank]), 4 * rank * 48
+    header = json.dumps({
+        name: {"dtype": "F32", "shape": shape, "data_offsets": [i * size, (i + 1) * size]}
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    }).encode()  # fmt: skip
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 2 * size)
+    with pytest.raises(LayoutError, match="no linear layer of"):
+        checkpoints.load(folder)
+
+
+def test_an_adapter_of_an_adapter_is_not_followed(tmp_path: Path) -> None:
+    one, _ = adapted(tmp_path / "one", tmp_path / "other")
+    adapted(tmp_path / "other", tmp_path / "one")
+    with pytest.raises(CheckpointError, match="an adapter of an adapter"):
+        checkpoints.load(one)

@@ -212,10 +212,12 @@ def test_what_makes_a_calibration_doubtful_is_said(
 
 @pytest.mark.parametrize("text", [
     "", "{", "[]", "{}", "null", '{"vit_calibration": 2}', '{"vit_calibration": 1}', "\udcff", "[" * 100_000,
+    "9" * 5000,
     *(json.dumps(change) for change in ({"temperature": 0}, {"temperature": "1"}, {"n": True}, {"thresholds": [1]},
       {"thresholds": [{"accuracy": 0.9}]},
       {"rollup": [{"accuracy": 2, "theta": 0.5, "coverage": 1, "interval": [0, 1]}]},
-      {"model": []}, {"temperature": 1e999}, {"thresholds": [{"accuracy": 0.9, "coverage": 1, "interval": [0, 1]}]})),
+      {"model": []}, {"temperature": 1e999}, {"temperature": 10**400}, {"n": -1},
+      {"n": 10**400}, {"thresholds": [{"accuracy": 0.9, "coverage": 1, "interval": [0, 1]}]})),
 ])  # fmt: skip
 def test_a_file_that_is_no_calibration_is_one_sentence(text: str, tmp_path: Path, model: vitcli.Classifier) -> None:
     path = calibration(tmp_path / "c.json", model)
@@ -226,6 +228,9 @@ def test_a_file_that_is_no_calibration_is_one_sentence(text: str, tmp_path: Path
         Calibration.read(path)
     with pytest.raises(UsageError, match="cannot be read"):
         Calibration.read(tmp_path / "missing.json")
+    if (zeros := Path("/dev/zero")).exists():
+        with pytest.raises(UsageError, match="too large"):
+            Calibration.read(zeros)
 
 
 @pytest.mark.slow

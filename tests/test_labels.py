@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vitcli.errors import PictureError
+from vitcli.errors import PictureError, UsageError
 from vitcli.labels import Labels
 
 
@@ -62,3 +64,12 @@ def test_sigmoid_scores_each_class_alone() -> None:
     labels = Labels(("a", "b"), (None, None), "sigmoid")
     scores = labels.scores(np.array([0, 800], np.float32))
     assert scores.tolist() == [0.5, 1.0]
+
+
+def test_a_file_of_names_without_end_is_refused(tmp_path: Path) -> None:
+    long = tmp_path / "names.txt"
+    long.write_bytes(b"\n" * (16 * 2**20 + 1))
+    for path in (long, Path("/dev/zero")):
+        if path.exists():
+            with pytest.raises(UsageError, match="too large"):
+                Labels.read(path)

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.conftest import noise
 from tests.test_images import chunk, encoded, png, reason
 from vitcli.errors import PictureError
-from vitcli.pictures import bounded, headers
+from vitcli.pictures import bounded, headers, netpbm
 from vitcli.pictures.formats import FORMATS
 from vitcli.pictures.images import load
 
@@ -114,6 +114,36 @@ def test_exif_data_without_end_is_refused_at_once(size: int) -> None:
     assert reason(b"\xff\xd8" + segment * (30_000_000 // size) + JPEG[2:]) == "too_large"
     assert time.process_time() - start < 1
     assert load(b"\xff\xd8" + segment * 60 + JPEG[2:]).size == (96, 64)
+
+
+def test_photoshop_data_without_end_is_refused_at_once() -> None:
+    data = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5_000
+    segment = b"\xff\xed" + struct.pack(">H", len(data) + 2) + data
+    assert reason(b"\xff\xd8" + segment * 65 + JPEG[2:]) == "too_large"
+    assert load(b"\xff\xd8" + segment * 4 + JPEG[2:]).size == (96, 64)
+
+
+def test_pixels_in_digits_are_taken_up_to_a_size() -> None:
+    digits = b"P3 100 100 255\n" + b"7 " * 30_000
+    assert load(digits).image.getpixel((99, 99)) == (7, 7, 7)
+    padded = digits + b" " * (headers.MAX_DIGITS - len(digits))
+    assert load(padded).size == (100, 100)
+    assert reason(padded + b" ") == "too_large"
+
+
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+@pytest.mark.parametrize("largest", [1, 2, 3, 15, 100, 254, 256, 1023, 4095, 10_000, 65_534, 65_535])
+def test_values_of_any_range_are_scaled_as_pillow_scales_them(magic: bytes, largest: int) -> None:
+    wide = largest > 255
+    values = range(65_536) if wide else [*range(256)] * 256
+    data = b"".join(struct.pack(">H" if wide else "B", value) for value in values)
+    header = b"%s %d 64 %d\n" % (magic, 65_536 // 64 // (3 if magic == b"P6" else 1), largest)
+    theirs = Image.open(io.BytesIO(header + data))
+    ours = Image.open(io.BytesIO(header + data))
+    netpbm.quicken(ours)
+    assert theirs.tile == ours.tile or ours.tile[0].codec_name == netpbm.OURS
+    assert (theirs.mode, theirs.tobytes()) == (ours.mode, ours.tobytes())
+    assert reason((header + data)[: len(header) + 1001]) in ("corrupt", "truncated")
 
 
 def sparse(path: Path, start: bytes, hole: int, end: bytes) -> Path:

@@ -226,3 +226,17 @@ def test_the_file_behind_a_stream_is_not_replaced_while_the_run_writes_to_it(
             assert subprocess.run([*command, name], **streams, check=False).returncode == 2
         message = (said if stream == "stdout" else file).read_text()
         assert f"{option} {name} is the file behind {stream}, which this run writes" in message
+
+
+def test_a_dash_is_stdout_and_never_a_file(vit: Vit, tiny: Path, folder: Path, tmp_path: Path) -> None:
+    rows = vit("classify", folder, "-m", tiny, "-q", "-f", "jsonl", cwd=tmp_path)
+    dash = vit("classify", folder, "-m", tiny, "-q", "-f", "jsonl", "-o", "-", cwd=tmp_path)
+    assert (dash.returncode, dash.stdout) == (rows.returncode, rows.stdout)
+    assert len(rows.stdout.splitlines()) > 1
+    for option in ("--failures", "--summary-json"):
+        done = vit("classify", folder, "-m", tiny, option, "-", cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{option} /dev/stdout" in done.stderr
+    done = vit("classify", folder, "-m", tiny, "-f", "jsonl", "-o", "-", "--resume", cwd=tmp_path)
+    assert "--resume needs an output file" in done.stderr
+    assert not (tmp_path / "-").exists()

@@ -72,6 +72,26 @@ def test_a_conversion_that_cannot_be_told_of_is_whole(tiny: Path, tmp_path: Path
     assert run("", "inspect", tmp_path / "out").returncode == 0
 
 
+@pytest.mark.parametrize("command", [("bench", "--repeats", "1000"), ("verify", "nothere")], ids=" ".join)
+def test_a_closed_stdout_is_said_before_long_work(command: tuple[str, ...]) -> None:
+    done = run(">&-", *command, VIT_MODEL="nothere")
+    assert (done.returncode, done.stderr) == (1, b"error: stdout cannot be written (it is closed).\n")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_reports_that_find_no_room_are_one_sentence(form: str, tiny: Path, picture: Path, tmp_path: Path) -> None:
+    commands: list[tuple[object, ...]] = [
+        ("bench", picture, "--model", tiny, "--repeats", "1", "--batch", "1", "--engines", "numpy", "-q", "-f", form),
+        ("verify", tiny, picture, "--engine", "numpy", "-q", "-f", form),
+        ("convert", tiny, tmp_path / "out", "-q"),
+    ]
+    for command in commands:
+        done = run(f">{FULL}", *command)
+        assert done.returncode == 1, command
+        assert done.stderr.decode().endswith("error: stdout cannot be written (No space left on device).\n"), command
+
+
 @pytest.mark.parametrize("redirected", ["2>&-", *([f"2>{FULL}"] if FULL.exists() else [])])
 def test_what_nobody_can_be_told_stops_nothing(redirected: str, tiny: Path, picture: Path) -> None:
     done = run(redirected, "classify", picture, "nothere", "--model", tiny, "-f", "jsonl")
@@ -148,3 +168,13 @@ def test_ctrl_c_at_the_very_beginning_needs_no_words(tiny: Path, picture: Path) 
             process.send_signal(signal.SIGINT)
             assert process.stderr.read() in (b"", b"Interrupted.\n")
         assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_ctrl_c_within_an_import_ends_the_run_and_leaves_no_lock_behind(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal, vitcli.__main__ as it\n"
+                                      "signal.signal(signal.SIGINT, it.interrupt)\n"
+                                      "os.kill(os.getpid(), signal.SIGINT)\n")  # fmt: skip
+    for code, status in (("import slow", 130), ("exec(open('slow.py').read())", -signal.SIGINT)):
+        code = f"import sys; sys.path[0] = '.'\ntry:\n {code}\nexcept KeyboardInterrupt: raise\nprint('went on')"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr

@@ -1,7 +1,9 @@
 """The `vit` command, also as `python -m vitcli`."""
 
 import gc
+import os
 import signal
+from types import FrameType
 
 
 def main() -> None:
@@ -14,8 +16,21 @@ def main() -> None:
         signal.signal(signal.SIGINT, before)
     from vitcli.cli import main as begin
 
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt if before == signal.default_int_handler else before)
     begin()
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt, but the end where something is being imported.
+
+    There Python may swallow the exception, and hold the lock of imports for ever: threads that import would wait for it
+    (importlib's `_get_module_lock` has a callback in which nothing can be raised).
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

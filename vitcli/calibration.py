@@ -93,14 +93,13 @@ class Calibration:
     def read(cls, path: Path) -> Calibration:
         """A file as `record` has it. Raises UsageError for anything else."""
         try:
-            if path.stat().st_size > LARGEST_FILE:
-                raise ValueError("it is too large")
-            return cls.of(json.loads(path.read_text(encoding="utf-8")))
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)  # a device has no size, and no end
+            return cls.of(decoded(data))
         except OSError as error:
             raise UsageError(f"{path}: the calibration cannot be read ({error.strerror or error}).") from None
-        except (ValueError, RecursionError) as error:
-            what = "it is not JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
-            raise UsageError(f"{path} is no calibration of vit: {what}. `vit calibrate` makes one.") from None
+        except ValueError as error:
+            raise UsageError(f"{path} is no calibration of vit: {error}. `vit calibrate` makes one.") from None
 
     @classmethod
     def of(cls, found: Any) -> Calibration:
@@ -109,7 +108,9 @@ class Calibration:
             raise ValueError("it has no vit_calibration")
         if found["vit_calibration"] != FORMAT:
             raise ValueError(f"its format is {found['vit_calibration']!r:.20}, this version reads {FORMAT}")
-        model = part(found, "model", dict)
+        model, n = part(found, "model", dict), part(found, "n", int)
+        if not 0 <= n < 2**53:
+            raise ValueError("its n is no number of pictures")
         return cls(
             model=part(model, "name", str),
             sha256=part(model, "sha256", str),
@@ -117,7 +118,7 @@ class Calibration:
             labels=part(found, "labels", str),
             activation=part(found, "activation", str),
             dtype=part(found, "dtype", str),
-            n=part(found, "n", int),
+            n=n,
             temperature=number(found, "temperature", 0, math.inf, above=True),
             thresholds=tuple(points(found, "thresholds")),
             rollup=tuple(points(found, "rollup")),
@@ -159,6 +160,16 @@ class Calibration:
         raise ValueError(f"{why}; there is {', '.join(reached)}" if reached else f"{why}, nor for any other")
 
 
+def decoded(data: bytes) -> Any:
+    """JSON values. Raises ValueError for what is none, or too large."""
+    if len(data) > LARGEST_FILE:
+        raise ValueError("it is too large")
+    try:
+        return json.loads(data.decode())
+    except (ValueError, RecursionError):  # also of digits, or of brackets, without end
+        raise ValueError("it is not JSON") from None
+
+
 def part(found: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
     """One value. Raises ValueError where it is missing or of another kind."""
     value = found.get(name)
@@ -169,7 +180,10 @@ def part(found: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> 
 
 def number(found: Mapping[str, Any], name: str, low: float, high: float, *, above: bool = False) -> float:
     """One number from `low` to `high`. Raises ValueError for anything else."""
-    value = float(part(found, name, (int, float)))
+    try:
+        value = float(part(found, name, (int, float)))
+    except OverflowError:
+        value = math.inf
     if not (math.isfinite(value) and (low < value if above else low <= value) and value <= high):
         raise ValueError(f"its {name} is {value:g}")
     return value

@@ -5,6 +5,7 @@ The index is the only key: "crane" is the name of both 134 (the bird) and 517 (t
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -111,9 +112,11 @@ class Labels:
         without a header, index and name. Raises UsageError for anything else.
         """
         try:
-            if path.stat().st_size > LARGEST_FILE:
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)  # a device has no size, and no end
+            if len(data) > LARGEST_FILE:
                 raise ValueError("it is too large")
-            text = path.read_text(encoding="utf-8-sig")
+            text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig").read()
             match path.suffix.lower():
                 case ".json":
                     rows = _rows_of_json(text)

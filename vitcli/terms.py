@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from vitcli.errors import UsageError
+from vitcli.escaping import short
 from vitcli.labels import Labels
 from vitcli.wordnet import Tree, synsets
 
@@ -96,7 +97,7 @@ class Terms:
         if not found:
             near = self.near(query) or [term.name for term in self.like(query)[:3]]
             meant = f": did you mean {' or '.join(near)}?" if near else ". `vit labels` lists the classes."
-            raise UsageError(f"There is no class or broader term {query!r}{meant}")
+            raise UsageError(f"There is no class or broader term {short(repr(query))}{meant}")
         # "cat" is the usual name of one term, and another one of `big cat`
         found = [term for term in found if plain(term.name) == plain(query)] or found
         if len({term.classes for term in found}) > 1:

@@ -30,6 +30,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
 MAX_CONFIG = 2**20  # bytes
+MAX_RANK = 4096  # more than any layer here has use for; in a sparse file, matrices of any rank take no room
 
 # What makes another sum than W + scale * B A, the values under which it is that one, and what people call it.
 VARIANTS: dict[str, tuple[tuple[object, ...], str]] = {
@@ -151,7 +152,7 @@ def how(base: str) -> str:
 
 def _fits(weight: Stored, lora_A: Stored, lora_B: Stored) -> bool:  # noqa: N803
     a, b = lora_A.shape, lora_B.shape
-    return len(a) == len(b) == len(weight.shape) == 2 and a[0] == b[1] > 0 and weight.shape == (b[0], a[1])
+    return len(a) == len(b) == len(weight.shape) == 2 and 0 < a[0] == b[1] <= MAX_RANK and weight.shape == (b[0], a[1])
 
 
 def _sum(weight: Stored, a: Stored, b: Stored, scale: float) -> Stored:

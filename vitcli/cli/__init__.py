@@ -5,6 +5,7 @@ Importing this costs what typer costs: a command is imported when it is run, and
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -110,6 +111,8 @@ def main() -> None:
 
 def sentence(error: Exception) -> str:
     """What was raised on purpose says of itself, or what the system refused where nothing else was said of it."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "No more files can be opened: allow more with `ulimit -n`."
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}."
     return str(error)

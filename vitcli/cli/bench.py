@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from vitcli import escaping
-from vitcli.cli import console, options
+from vitcli.cli import console, options, streams
 
 if TYPE_CHECKING:
     from vitcli.bench import Report
@@ -59,6 +59,7 @@ def bench(
     from vitcli.errors import UsageError
     from vitcli.pictures.images import settle_pillow
 
+    streams.check_stdout()
     settle_pillow()
 
     def listed(given: str | None) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def labels(
     vit labels --model my-vit/
     """
     from vitcli.errors import VitError
+    from vitcli.escaping import short
     from vitcli.terms import Terms
 
     terms = Terms(chosen(model, labels))
@@ -63,7 +64,7 @@ def labels(
     if not exact and not others:
         near = terms.near(query)
         meant = f": did you mean {' or '.join(near)}?" if near else "; `vit labels` without a query lists all classes."
-        raise VitError(f"There is no class or broader term {query!r}{meant}")
+        raise VitError(f"There is no class or broader term {short(repr(query))}{meant}")
     if form == "json":
         found = [(term, True) for term in exact] + [(term, False) for term in others]
         console.document({"query": query, "found": [{**record(terms, t), "exact": whole} for t, whole in found]})

@@ -84,10 +84,22 @@ Workers = Annotated[
     typer.Option(envvar="VIT_WORKERS", metavar="auto|N", help="Threads that decode: auto is one for each processor."),
 ]
 Download = Annotated[bool, typer.Option("--download", help="Fetch the weights first if they are not here.")]
+
+
+def stdout(path: Path | None) -> Path | None:
+    """`-` is stdout, as everywhere."""
+    return None if path == Path("-") else path
+
+
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", dir_okay=False, metavar="FILE", help="Write the results to this file instead of stdout."
+        "--output",
+        "-o",
+        dir_okay=False,
+        metavar="FILE",
+        callback=stdout,
+        help="Write the results to this file instead of stdout.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors on stderr.")]

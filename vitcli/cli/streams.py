@@ -35,8 +35,7 @@ class Results(io.FileIO):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # for what is flushed later
             if isinstance(error, BrokenPipeError):
                 raise SystemExit(0) from None
-            said = "it is closed" if error.errno == errno.EBADF else error.strerror
-            raise OutputError(f"stdout cannot be written ({said}).") from None
+            raise OutputError(refused(error)) from None
 
 
 class Messages(io.FileIO):
@@ -63,6 +62,19 @@ def settle() -> None:
     sys.stdin = sys.stdin or os.fdopen(0, "r", closefd=False)
     sys.stdout = over(Results, 1, sys.stdout)
     sys.stderr = over(Messages, 2, sys.stderr)
+
+
+def check_stdout() -> None:
+    """For commands that work long before they say anything. Raises OutputError where stdout is closed."""
+    try:
+        os.write(1, b"")
+    except OSError as error:
+        raise OutputError(refused(error)) from None
+
+
+def refused(error: OSError) -> str:
+    """What is wrong with stdout."""
+    return f"stdout cannot be written ({'it is closed' if error.errno == errno.EBADF else error.strerror})."
 
 
 def over(kind: type[io.FileIO], number: int, given: TextIO | None) -> TextIO:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vitcli import escaping
-from vitcli.cli import console, options
+from vitcli.cli import console, options, streams
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,6 +62,7 @@ def verify(
     from vitcli.verify import TOLERANCE, of, synthetic
     from vitcli.verify import verify as compare
 
+    streams.check_stdout()
     if addressable() < LEAST:
         raise OutOfMemory(
             f"Comparing takes {LEAST >> 20} MiB of address space for the other library, "

@@ -16,8 +16,13 @@ from typing import IO, Literal
 from vitcli.errors import PictureError
 from vitcli.pictures.bounded import SMALL, Sized
 
-# Segments of EXIF before a JPEG's pixels. The standard has one; Pillow joins several, each time copying all so far.
+# Segments of EXIF before a JPEG's pixels, and of Photoshop's data. The standard has one of each, and Photoshop some;
+# Pillow joins those of EXIF, each time copying all so far, and makes an object of every 12 bytes of the others.
 MAX_EXIF = 64
+PARSED = {0xE1: b"Exif\0\0", 0xED: b"Photoshop 3.0\0"}  # marker: how such a segment begins
+
+# Bytes of a PPM, PGM or PBM whose pixels are written as digits: Pillow takes a second or more for so many millions.
+MAX_DIGITS = 16 << 20
 
 # How often a JPEG may go over all its pixels, on one of the largest size; smaller ones may do so more often. libjpeg
 # writes 10 scans, 18 for four colours (`jpeg_simple_progression`), and one that holds nothing takes a few bytes.
@@ -78,6 +83,8 @@ def check_claims(name: str, file: Sized, size: tuple[int, int], max_pixels: int)
         check_scans(file, size, max_pixels)
     elif name == "AVIF":
         check_avif(file, size)
+    elif name == "PPM":
+        check_digits(file)
 
 
 def check_tags(file: Sized) -> None:
@@ -105,12 +112,24 @@ def check_tags(file: Sized) -> None:
 
 
 def check_exif(file: Sized) -> None:
-    """Raise PictureError for a JPEG whose EXIF data would take Pillow minutes to join."""
-    found = 0
+    """Raise PictureError for a JPEG whose EXIF data would take Pillow minutes to join, or Photoshop's to take apart."""
+    found = dict.fromkeys(PARSED, 0)
     for kind, contents in segments(file) if file.size > SMALL else ():
-        found += kind == 0xE1 and contents.startswith(b"Exif\0\0")
-        if found > MAX_EXIF:
-            raise PictureError("too_large", "It has EXIF data without end: save it again without.")
+        if kind in PARSED and contents.startswith(PARSED[kind]):
+            found[kind] += 1
+            if found[kind] > MAX_EXIF:
+                what = "EXIF" if kind == 0xE1 else "Photoshop"
+                raise PictureError("too_large", f"It has {what} data without end: save it again without.")
+
+
+def check_digits(file: Sized) -> None:
+    """Raise PictureError for a PPM, PGM or PBM as digits that is large: it takes a hundred times as long as bytes."""
+    if file.size > MAX_DIGITS:
+        file.seek(0)
+        if file.read(2) in (b"P1", b"P2", b"P3"):
+            raise PictureError(
+                "too_large", f"Its pixels are more than {MAX_DIGITS >> 20} MiB of digits: save it as bytes (P4 to P6)."
+            )
 
 
 def check_scans(file: Sized, size: tuple[int, int], max_pixels: int) -> None:

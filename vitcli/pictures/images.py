@@ -172,7 +172,12 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Imag
             share.take(_needed(form, size, file))
         file.seek(0)
         # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
-        return Image.OPEN[form.name][0](file, "")
+        image = Image.OPEN[form.name][0](file, "")
+        if form.name == "PPM":
+            from vitcli.pictures import netpbm
+
+            netpbm.quicken(image)
+        return image
 
 
 def _needed(form: Format, size: tuple[int, int], file: Sized) -> int:

@@ -398,4 +398,6 @@ def unsafe(member: str) -> bool:
 
 def plain(error: BaseException) -> str:
     """What a module of the standard library has to say, short enough for a row."""
+    if isinstance(error, RecursionError):  # it takes each header in the one before
+        return "headers follow one another without end"
     return short(str(error).splitlines()[0], 100) if str(error) else type(error).__name__

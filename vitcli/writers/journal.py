@@ -85,12 +85,13 @@ class Journal:
         self.state: dict[str, Any] = {}
         self.rows = 0  # all digests of rows in one: the order of rows is in their ids
         self.opened_at, self.fast = time.monotonic(), True
-        parted = not shared and wants_wal(path) and not path.with_name(path.name + "-wal").exists()
-        self.db = sqlite3.connect(path, timeout=5 if shared else 0.5, isolation_level=None)
+        wal = path.with_name(f"{path.name}-wal").exists()
+        parted = not shared and not wal and wants_wal(path)
+        # whoever may write takes over what a -wal holds, as far as it is whole, and removes it
+        self.reading = wal
+        self.db = self.connect()
         try:
             with self.free():
-                if not shared:  # also spares the -shm file
-                    self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
                 (tables,) = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 (version,) = self.db.execute("PRAGMA user_version").fetchone()
                 whole = tables or self.whole()  # one whose list of tables is zeros seems to be new
@@ -116,8 +117,25 @@ class Journal:
                 self.abandon()
             raise
 
+    def connect(self) -> sqlite3.Connection:
+        """The journal, which nobody else opens meanwhile unless it is shared. Raises sqlite3.Error."""
+        db = connect(self.path, writing=not self.reading, timeout=5 if self.shared else 0.5)
+        if not (self.shared or self.reading):  # also spares the -shm file
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        return db
+
+    def disconnect(self) -> None:
+        """Close it; one that was only read stays as it is."""
+        self.db.close()
+        if self.reading and not self.shared:
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
+
     def start(self, made: Mapping[str, Any]) -> None:
         """Begin a run whose rows are made so."""
+        if self.reading:
+            self.disconnect()
+            self.reading = False
+            self.db = self.connect()
         with self.free():
             self.db.execute("PRAGMA synchronous = OFF")
             self.db.execute("PRAGMA busy_timeout = 500")
@@ -247,9 +265,9 @@ class Journal:
                 self.db.execute("COMMIT")
                 told = True
         with contextlib.suppress(sqlite3.Error):
-            if not self.shared:
+            if not (self.shared or self.reading):
                 self.db.execute("PRAGMA journal_mode = DELETE")
-        self.db.close()
+        self.disconnect()
         if self.run and not told and wants_wal(self.path):
             # SQLite took over what its -wal held, and removed it; without one the journal would be taken for torn off
             with contextlib.suppress(OSError):
@@ -389,6 +407,13 @@ class Journal:
         with contextlib.suppress(sqlite3.Error):  # a full disk: the room was only wanted
             self.db.execute("VACUUM")
         self.begin()
+
+
+def connect(path: Path, *, writing: bool, timeout: float = 5) -> sqlite3.Connection:
+    """A database, to be written too or only read. Raises sqlite3.Error."""
+    if writing:
+        return sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=timeout, isolation_level=None, uri=True)
 
 
 def wants_wal(path: Path) -> bool:

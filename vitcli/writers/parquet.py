@@ -59,7 +59,8 @@ class Parquet(Format):
         import pyarrow.parquet as pq
 
         schema = self.schema().with_metadata({"vit": json.dumps(self.header)})
-        with pq.ParquetWriter(new, schema) as out:
+        # pyarrow opens no file whose name is not UTF-8
+        with new.open("wb") as file, pq.ParquetWriter(file, schema) as out:
             for group in standing(old, kept) if old is not None else ():
                 out.write_table(group.replace_schema_metadata(schema.metadata))
             while rows := [self.columns(row) for row in islice(records, GROUP)]:
@@ -108,7 +109,7 @@ def standing(file: Path, kept: Iterator[int]) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     following, offset = next(kept, None), 0
-    with pq.ParquetFile(file) as old:
+    with file.open("rb") as opened, pq.ParquetFile(opened) as old:
         for batch in old.iter_batches(GROUP):
             own = []
             while following is not None and following < offset + batch.num_rows:

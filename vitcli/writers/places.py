@@ -36,12 +36,14 @@ def check(written: Mapping[str, Path | None], read: Iterable[Read] = (), *, ther
     """Before anything is opened: `written` has a path for each option, `there` says which may be there already.
 
     Raises UsageError when two of them, or one and a file that is read, are the same file, by whatever name, when one is
-    the name of a file that vit keeps, or a picture; OutputError for a place where nothing can be written.
+    the name of a file that vit keeps, `-`, or a picture; OutputError for a place where nothing can be written.
     """
     files: dict[str, set[object]] = {}
     for option, path in written.items():
         if path is None:
             continue
+        if path == Path("-"):
+            raise UsageError(f"{option} - would be a file of that name: for stdout write {option} /dev/stdout.")
         with explained(path):
             if (target := regular(path)) is None:
                 continue  # a pipe or a device

@@ -29,7 +29,7 @@ from vitcli.escaping import decodable, short, undecodable
 from vitcli.results import Prediction, Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import Kind, extras
-from vitcli.writers.journal import Identity, Journal, digest, flat, wants_wal
+from vitcli.writers.journal import Identity, Journal, connect, digest, flat, wants_wal
 from vitcli.writers.outputs import NEW, Resumable, beside, failure, settings
 
 SCHEMA = """
@@ -211,6 +211,6 @@ def has_journal(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(16) != b"SQLite format 3\0":
             return False
-    with contextlib.closing(sqlite3.connect(path)) as db:
+    with contextlib.closing(connect(path, writing=not beside(path, "-wal").exists())) as db:
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     return not names or "vit_state" in names
