@@ -58,7 +58,7 @@ class Table(Output, Format):
     name = "table"
     endings = (".txt",)
     help = "for people"
-    without = ("resume", "retry_failed", "by_content", "fields", "long")
+    without = ("resume", "retry_failed", "by_content", "fields", "long", "bom")
     flush_rows = 1
 
     @classmethod
