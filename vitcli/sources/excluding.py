@@ -34,7 +34,7 @@ class Exclude:
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
-            if not PurePath(pattern).parts:
+            if not PurePath(pattern).name:
                 raise UsageError(f"--exclude {pattern!r} is no name: give one, as in --exclude 'backup*'.")
 
     def why(self, path: str, name: str, *, folder: bool) -> str | None:

@@ -39,8 +39,7 @@ TOLD = {
     "unfinished download": ("unfinished download", "unfinished downloads", ""),
     "hidden picture": ("hidden picture", "hidden pictures", "--hidden takes {them}"),
     "link": ("link to a folder", "links to folders", "--follow-links follows {them}"),
-    "usual": ("thumbnail, bin or the like of a system", "thumbnails, bins and the like of systems",
-              "--no-default-excludes takes {them}"),
+    "usual": ("system file or folder", "system files and folders", "--no-default-excludes takes {them}"),
     "excluded": ("excluded by name", "excluded by name", ""),
     "other file": ("other file", "other files", ""),
 }  # fmt: skip

@@ -418,8 +418,8 @@ def identity(item: Input, by_content: bool) -> Identity:
     name = digest(item.name.encode("utf-8", "surrogatepass"))
     content = digest_of(item) if by_content else None
     # known by its bytes, a file may have been copied or touched
-    found = place(item)
-    where = None if found is None else digest(found.encode("utf-8", "surrogatepass"))
+    there = place(item)
+    where = None if there is None else digest(there.encode("utf-8", "surrogatepass"))
     return Identity(name, where, content, None, None) if content else Identity(name, where, None, size, mtime_ns)
 
 

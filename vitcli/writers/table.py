@@ -77,7 +77,7 @@ class Table(Output, Format):
 
         super().__init__(path, options)
         if isinstance(file, TextIOWrapper):  # a name that a terminal without UTF-8 cannot show is shown as escapes
-            file.reconfigure(errors="backslashreplace")
+            file.reconfigure(errors="plainer")
         self.console = Console(file=file, highlight=False, emoji=False, markup=False)
         self.plain = not self.console.is_terminal
         if self.plain:
