@@ -72,7 +72,8 @@ def test_pictures_that_are_tiffs_by_another_name_are_inputs(tmp_path: Path, name
 def test_the_rest_is_counted_by_kind(tmp_path: Path) -> None:
     fill(
         tmp_path, "a.jpg", "shards/1.tar", "shards/2.tar.gz", "b.zip", "c.7z", "d.jpg.gz", "e.mov", "e.MP4", "f.m4a",
-        "g.jpg.part", ".hidden.jpg", "._a.jpg", ".DS_Store", "a.xmp", "notes.txt", "@eaDir/a.jpg", "Thumbs.db", "mask.gif",
+        "g.jpg.part", ".hidden.jpg", "._a.jpg", ".DS_Store", "a.xmp", "notes.txt", "@eaDir/a.jpg", "Thumbs.db",
+        "mask.gif",
     )  # fmt: skip
     (tmp_path / "unknown").write_bytes(b"words")
     (tmp_path / "way").symlink_to("shards")
@@ -85,8 +86,8 @@ def test_the_rest_is_counted_by_kind(tmp_path: Path) -> None:
     assert passed.sentence() == (
         "Passed over: 3 archives (name them to open them), 2 packed files that are not opened (unpack them), 2 videos, "
         "1 sound file, 1 unfinished download, 1 hidden picture (--hidden takes it), "
-        "1 link to a folder (--follow-links follows it), 2 system files and folders (--no-default-excludes takes them), "
-        "1 excluded by name, 3 other files."
+        "1 link to a folder (--follow-links follows it), 2 system files and folders "
+        "(--no-default-excludes takes them), 1 excluded by name, 3 other files."
     )
 
 
@@ -166,9 +167,9 @@ def test_a_pattern_that_is_no_name_is_refused(pattern: str) -> None:
         Exclude((pattern,))
 
 
-def test_the_readme_lists_what_systems_keep() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    assert [name for name in USUAL if f"`{name}`" not in readme] == []
+def test_the_documents_list_what_systems_keep() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "files.md").read_text()
+    assert [name for name in USUAL if f"`{name}`" not in text] == []
 
 
 def test_a_run_says_what_it_passed_over(
