@@ -147,6 +147,16 @@ def test_patterns_leave_out_files_and_folders(tmp_path: Path, patterns: list[str
     assert sorted(members) == sorted(left)
 
 
+@pytest.mark.parametrize("pattern", ["*", "**/*.jpg", "**/b*", "**"])
+def test_what_a_pattern_leaves_out_is_counted_once(tmp_path: Path, pattern: str) -> None:
+    fill(tmp_path, "@eaDir/a.jpg", "in/a.jpg", "in/b.jpg", "in/bin/b.jpg", "bin/a.jpg", "b.jpg")
+    passed = Passed()
+    names = [item.name for item in inputs([f"{tmp_path}/{pattern}"], exclude=Exclude(("bin",)), passed=passed)]
+    assert f"{tmp_path}/b.jpg" in names
+    assert not [name for name in names if "bin" in name or "@" in name]
+    assert passed == {"usual": 1, "excluded": 2}
+
+
 def test_what_was_named_is_not_left_out(tmp_path: Path) -> None:
     fill(tmp_path, *FILES)
     given = [f"{tmp_path}/backup", f"{tmp_path}/a.jpg"]

@@ -174,7 +174,9 @@ def below(base: str, parts: list[str], how: Walk) -> Iterator[str]:
         for entry in entries(base or os.curdir):
             name = os.path.join(base, entry.name)
             if part == "**":
-                if is_folder(entry) and (how.follow_links or not entry.is_symlink()) and not how.leaves_out(entry):
+                # what matches the next part too was counted there
+                counting = how._replace(passed=None) if fits(entry.name, rest[0]) else how
+                if is_folder(entry) and (how.follow_links or not entry.is_symlink()) and not counting.leaves_out(entry):
                     yield from below(name, parts, how)
             elif fits(entry.name, part) and (not rest or is_folder(entry)) and not open_how.leaves_out(entry):
                 yield from below(name, rest, how)
