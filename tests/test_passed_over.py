@@ -202,3 +202,18 @@ def test_a_run_says_what_it_passed_over(
         2,
         "error: --exclude '' is no name: give one, as in --exclude 'backup*'.\n",
     )
+
+
+@pytest.mark.parametrize(("method", "name"), [(9, "Deflate64"), (93, "Zstandard"), (77, "method 77")])
+def test_a_member_that_is_packed_in_an_unknown_way_is_whole_but_unsupported(
+    tmp_path: Path, method: int, name: str
+) -> None:
+    packed(tmp_path / "a.zip", "a.jpg")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    for at in (8, data.find(b"PK\1\2") + 10):
+        data[at : at + 2] = method.to_bytes(2, "little")
+    (tmp_path / "a.zip").write_bytes(data)
+    (item,) = inputs([str(tmp_path / "a.zip")])
+    assert item.failure is not None
+    assert item.failure.error == "unsupported"
+    assert f"({name})" in item.failure.message
