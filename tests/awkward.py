@@ -202,9 +202,10 @@ def records(found: Iterable[dict[str, Any]]) -> Iterator[tuple[bytes, str, tuple
 
 def table(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter=delimiter):
-            yield os.fsencode(row["path"].removeprefix("'")), row["status"], tuple(row.items())
+            exact = b64decode(row["path_bytes"]) or row["path"].removeprefix("'").encode()
+            yield exact, row["status"], tuple(row.items())
 
 
 def parquet(path: Path) -> Iterator[tuple[bytes, str, tuple[Any, ...]]]:

@@ -184,7 +184,7 @@ def test_rows_show_what_was_asked_for(vit: Vit, small: list[object], folder: Pat
     (row,) = records(done)
     assert list(row) == ["path", "top"]
     assert [list(label) for label in row["top"]] == [["label"]] * 3  # type: ignore[attr-defined]
-    done = vit("classify", folder / "1.png", *small, "-f", "jsonl", "--threshold", "1.5")
+    done = vit("classify", folder / "1.png", *small, "-f", "jsonl", "--threshold", "1")
     assert records(done)[0]["top"] == []
     long = vit("classify", folder / "1.png", *small, "-f", "csv", "--long", "-k", 4)
     assert len(long.stdout.splitlines()) == 5

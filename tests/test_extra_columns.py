@@ -72,7 +72,7 @@ def read(path: Path) -> list[dict[str, Any]]:
                 row["truth"], row["truth_index"] = json.loads(row["truth"]), json.loads(row["truth_index"])
                 row["correct"] = None if row["correct"] is None else bool(row["correct"])
             return [{name: row[name] for name in COLUMNS} for row in rows]
-    text = path.read_bytes().decode("utf-8", "surrogateescape").replace("\udce9", "\\xe9")
+    text = path.read_text()
     rows = list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
     for row in rows:
         for name in COLUMNS:

@@ -22,12 +22,14 @@ from vitcli.cli.console import Pace
 VIT = Path(sys.executable).with_name("vit")
 
 
-def on_terminal(columns: int, *arguments: object, encoding: str = "utf-8", typed: str = "") -> tuple[str, int]:
+def on_terminal(
+    columns: int, *arguments: object, encoding: str = "utf-8", typed: str = "", term: str = "xterm-256color"
+) -> tuple[str, int]:
     """Everything `vit` puts on a terminal of that many columns where somebody typed, and its exit status."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-    env |= {"TERM": "xterm-256color", "PYTHONIOENCODING": encoding}
+    env |= {"TERM": term, "PYTHONIOENCODING": encoding}
     process = subprocess.Popen(
         [VIT, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
     )
@@ -163,3 +165,34 @@ def test_a_terminal_without_unicode_gets_a_table_too(tiny: Path, folder: Path) -
     assert status == 3
     assert "Traceback" not in shown
     assert "broken.png" in shown
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "latin-1", "ascii", "cp932"])
+def test_an_encoding_without_our_signs_gets_plainer_ones(tiny: Path, folder: Path, encoding: str) -> None:
+    """Pipes on Windows, and LC_ALL=C."""
+    command = [VIT, "classify", ".", "--model", tiny, "-k", "2", "--min-score", "0.5", "--quiet"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=folder, check=False)
+    shown = done.stdout.decode(encoding)
+    assert done.returncode == 3
+    assert "\\u" not in shown
+    assert max(len(line) for line in shown.splitlines()) <= 101
+    rules = [line for line in shown.splitlines() if set(line) in ({"-"}, {"─"})]
+    assert len(rules) == 13
+    assert re.search(r"broken\.png +x ", shown), shown
+
+
+def test_names_that_an_encoding_does_not_have_are_escapes(tiny: Path, tmp_path: Path) -> None:
+    noise(0).save(tmp_path / "写真é.png")
+    command = [VIT, "classify", tmp_path, "--model", tiny, "-k", "1", "--quiet"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert "\\u5199\\u771fé.png" in done.stdout.decode("cp1252")
+
+
+def test_a_terminal_that_cannot_go_back_gets_lines_alone(tiny: Path, folder: Path) -> None:
+    shown, status = on_terminal(80, "classify", folder, folder, "--model", tiny, "-k", 1, "--batch", 4, term="dumb")
+    assert status == 3
+    assert "\x1b" not in shown
+    assert "\r" not in shown.replace("\r\n", "\n")
+    assert max(cell_len(line) for line in lines(shown)) <= 80

@@ -110,11 +110,12 @@ def record(row: dict[str, Any], top: list[dict[str, Any]], notes: list[str]) -> 
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    text = path.read_bytes().decode()
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
     records = []
     for cells in rows:
         row = {key: cell.removeprefix("'") for key, cell in cells.items()}
+        row["path"] = os.fsdecode(b64decode(row["path_bytes"])) if row["path_bytes"] else row["path"]
         ranks = [n for n in range(1, 9) if row.get(f"label_{n}")]
         top = [
             {"index": int(row[f"index_{n}"]), "wnid": row[f"wnid_{n}"], "label": row[f"label_{n}"]}
@@ -203,7 +204,7 @@ def test_no_cell_is_a_formula(name: str, long: bool, tmp_path: Path) -> None:
     labels = (Label(0, None, formula, 0.5),)
     results = [Prediction(path, labels, (1, 1), (formula,)) for path in ODD] + [Failure(formula, formula, formula)]
     path = write(tmp_path / f"out.{name}", results, long=long)
-    with path.open(errors="surrogateescape", newline="") as file:
+    with path.open(newline="") as file:
         cells = [cell for row in csv.reader(file, delimiter="\t" if name == "tsv" else ",") for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert cells.count("'" + formula) == 2 * len(ODD) + 3
@@ -217,8 +218,8 @@ def test_a_negative_score_is_a_number_and_no_formula() -> None:
 def test_wide_csv_has_a_row_for_each_input_and_the_same_columns_in_each(tmp_path: Path) -> None:
     rows = list(csv.reader(write(tmp_path / "out.csv", [*RESULTS, ok("e", 0.9)], topk=3).read_text().splitlines()))
     assert rows[0][:6] == ["path", "status", "label_1", "score_1", "index_1", "wnid_1"]
-    assert rows[0][-5:] == ["width", "height", "notes", "error", "message"]
-    assert {len(row) for row in rows} == {2 + 3 * 4 + 5}
+    assert rows[0][-6:] == ["width", "height", "notes", "error", "message", "path_bytes"]
+    assert {len(row) for row in rows} == {2 + 3 * 4 + 6}
     assert len(rows) == 6
 
 
@@ -614,7 +615,7 @@ def test_the_journal_of_another_output_is_refused(name: str, other: list[Result]
 def test_a_journal_of_another_version_is_refused(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"out.{name}", RESULTS)
     db = sqlite3.connect(path if name == "sqlite" else journal_of(path))
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 99")
     db.close()
     refused(path, "another version of vit")
 
@@ -936,7 +937,7 @@ def test_a_table_can_be_printed_where_there_is_no_utf8() -> None:
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "\\u5199" in done.stdout
-    assert "gone \\u2026" in done.stdout
+    assert "gone ~" in done.stdout
 
 
 def main(path: str, count: str, pause: str, *limit: str) -> None:

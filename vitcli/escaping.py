@@ -6,8 +6,26 @@ Bytes of a name that are not UTF-8 (surrogates, in Python) are shown as the byte
 
 from __future__ import annotations
 
+import codecs
 import math
 from typing import Any
+
+# Signs of ours, of one column each, for encodings that do not have them: pipes on Windows (cp1252), LC_ALL=C.
+SIGNS = {
+    "─": "-", "━": "=", "╸": "-", "│": "|", "█": "#", "…": "~", "✓": "+", "✗": "x", "→": ">", "×": "x", "·": ".",
+    "≥": ">", "≤": "<", "–": "-", "—": "-", "’": "'", "±": "~",
+}  # fmt: skip
+
+
+def plainer(error: UnicodeError) -> tuple[str, int]:
+    """What to write instead of what an encoding does not have: a plainer sign, else an escape (errors="plainer")."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(SIGNS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
+
+
+codecs.register_error("plainer", plainer)
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -15,6 +15,7 @@ from vitcli.errors import OutputError
 from vitcli.escaping import strict
 from vitcli.network.backend import Backend
 from vitcli.results import Failure, Result
+from vitcli.sources import Passed
 from vitcli.streaming import Meter
 from vitcli.writers.base import explained, regular
 from vitcli.writers.lock import Lock
@@ -34,6 +35,7 @@ class Report:
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     decided: Counter[str] = field(default_factory=Counter)  # by kind, where the run decides
+    passed: Passed = field(default_factory=Passed)  # files of folders and archives that are no inputs
     skipped: int = 0  # answered by an earlier run
     write: float = 0.0  # seconds
     interrupted: bool = False
@@ -104,6 +106,7 @@ class Report:
             "ok": self.ok,
             "failed": dict(self.failed.most_common()),
             **({"decided": {kind: self.decided[kind] for kind in KINDS}} if self.decided else {}),
+            "passed_over": {what: count for what, count in self.passed.items() if count},
             "interrupted": self.interrupted,
             "seconds": {part: round(seconds, 6) for part, seconds in self.seconds().items()},
             "pictures_per_second": round(self.rate, 3),
@@ -118,6 +121,8 @@ class Report:
         before = f"{self.skipped:,} were done before"
         if self.skipped and not self.done and not self.interrupted:
             yield f"Nothing was left to do: {before}."
+            if self.passed:
+                yield self.passed.sentence()
             return
         rate = f" ({self.rate:,.3g}/s)" if self.done > 1 else ""
         outcome = ", all classified" if self.ok and not self.failed else ""
@@ -129,6 +134,8 @@ class Report:
             f"{'picture' if self.done == 1 else 'pictures'} in {self.took:,.1f} s{rate}{outcome}"
             f"{f'; {before}' if self.skipped else ''}."
         )
+        if self.passed:
+            yield self.passed.sentence()
         if self.decided:
             counts = (f"{self.decided[kind]:,} {many}" for kind, many in KINDS.items() if self.decided[kind])
             yield f"Decided: {', '.join(counts)}."

@@ -82,9 +82,10 @@ def progress(shown: bool, console: Console, count: Callable[[], int] | None = No
     """A bar with rate and time left on `console`; yields what to call with how many are done.
 
     `count` says how many there are. It may take its time (a folder has to be walked for it), so it runs beside the
-    work; until it is done the bar has no end. Nothing is drawn where `console` is no terminal, whatever FORCE_COLOR is.
+    work; until it is done the bar has no end. Nothing is drawn where `console` is no terminal, whatever FORCE_COLOR is,
+    nor on a terminal that cannot go back (TERM=dumb).
     """
-    if not shown or not console.file.isatty():
+    if not shown or not console.file.isatty() or console.is_dumb_terminal:
         yield lambda done: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task

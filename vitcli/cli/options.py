@@ -6,6 +6,7 @@ Choices are spelled out here, so that help imports none of the tables they come 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from vitcli import checkpoints, writers
+    from vitcli import checkpoints, sources, writers
 
 DEFAULT_MODEL = "google/vit-base-patch16-224"  # catalog.DEFAULT, without importing it for a help text
 MOST_WORKERS = 256
@@ -115,6 +116,20 @@ FollowLinks = Annotated[
     bool,
     typer.Option("--follow-links", rich_help_panel=INPUTS, help="Follow links to folders, never in a loop."),
 ]
+Excluding = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude", metavar="PATTERN", rich_help_panel=INPUTS,
+        help="Leave out files and folders of this name, '*.gif', backup/ or 'raw/*.jpg'; repeatable.",
+    ),
+]  # fmt: skip
+NoDefaultExcludes = Annotated[
+    bool,
+    typer.Option(
+        "--no-default-excludes", rich_help_panel=INPUTS,
+        help="Do not leave out what systems keep: @eaDir, #recycle, $RECYCLE.BIN, .thumbnails, __MACOSX and the like.",
+    ),
+]  # fmt: skip
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", rich_help_panel=INPUTS, help="Names on stdin end with NUL, as from find -print0."),
@@ -184,6 +199,10 @@ Fields = Annotated[
     str | None, typer.Option(metavar="A,B,..", rich_help_panel=ROWS, help="Only these fields, as path,label,score.")
 ]
 Long = Annotated[bool, typer.Option("--long", rich_help_panel=ROWS, help="csv and tsv: a line for each label.")]
+Bom = Annotated[
+    bool,
+    typer.Option("--bom", rich_help_panel=ROWS, help="csv and tsv: begin with the mark by which Excel knows UTF-8."),
+]
 Resume = Annotated[bool, typer.Option("--resume", rich_help_panel=RUN, help="Continue where an earlier run stopped.")]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", rich_help_panel=RUN, help="Resume, and try failed inputs again.")
@@ -383,8 +402,20 @@ class Inputs(Group):
     recursive: Recursive = True
     hidden: Hidden = False
     follow_links: FollowLinks = False
+    exclude: Excluding = None
+    no_default_excludes: NoDefaultExcludes = False
     null: Null = False
     stdin_image: StdinImage = False
+
+    def check(self) -> None:
+        if self.exclude:
+            self.excluding()
+
+    def excluding(self) -> sources.Exclude:
+        """What is left out of folders. Raises UsageError for a pattern that matches nothing."""
+        from vitcli import sources
+
+        return sources.Exclude(tuple(self.exclude or ()), usual=not self.no_default_excludes)
 
 
 class Decoding(Group):
@@ -437,7 +468,7 @@ class Answers(Group):
             )
         for option, value in (("--accuracy", self.accuracy), ("--min-score", self.min_score)):
             if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{option} {value:g} lies outside 0 to 1.")
+                raise UsageError(f"{option} {value:g} lies outside 0 to 1{meant(value)}")
 
 
 class Decisions(Group):
@@ -469,12 +500,28 @@ class Rows(Group):
     threshold: Threshold = None
     fields: Fields = None
     long: Long = False
+    bom: Bom = False
     resume: Resume = False
     retry_failed: RetryFailed = False
     by_content: ByContent = False
     force: Force = False
     failures: Failures = None
     summary_json: SummaryJson = None
+
+    def check(self) -> None:
+        self.check_threshold()
+
+    def check_threshold(self, activation: str | None = None) -> None:
+        """Raise UsageError for a threshold that no score is above or below, of whatever is behind the head."""
+        from vitcli.errors import UsageError
+
+        threshold = self.threshold
+        if threshold is None:
+            return
+        if not math.isfinite(threshold):
+            raise UsageError(f"--threshold {threshold} is no number that a score can be compared with.")
+        if activation not in (None, "none") and not 0 <= threshold <= 1:
+            raise UsageError(f"--threshold {threshold:g}: scores are from 0 to 1{meant(threshold)}")
 
     def options(self) -> writers.Options:
         """What `writers.open_output` takes."""
@@ -485,6 +532,7 @@ class Rows(Group):
             threshold=self.threshold,
             fields=tuple(self.fields.split(",")) if self.fields else (),
             long=self.long,
+            bom=self.bom,
             force=self.force,
             resume=self.resume or self.retry_failed,
             retry_failed=self.retry_failed,
@@ -552,6 +600,11 @@ class Truths(Group):
     synsets: Synsets = None
     real: RealFile = None
     classes: ClassesFile = None
+
+
+def meant(share: float) -> str:
+    """The end of a sentence about a share that is none: scores are shown in per cent, and so people type them."""
+    return f"; did you mean {share / 100:g}?" if 1 < share <= 100 else "."
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

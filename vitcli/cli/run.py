@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vitcli.gallery import Gallery
     from vitcli.report import Report, Summary
     from vitcli.results import Result
-    from vitcli.sources import Input
+    from vitcli.sources import Input, Passed
     from vitcli.streaming import Model, ReadAhead
     from vitcli.writers.base import Output
 
@@ -58,6 +58,7 @@ class Given:
     inputs: list[Input] | ReadAhead[Input]
     known: int | None
     again: Callable[[], Iterator[Input]] | None  # lists them once more, to be counted; None where that cannot be
+    passed: Passed  # what folders and archives hold besides, as far as they are listed
 
     @classmethod
     def of(cls, names: list[str], device: str, options: options.Inputs) -> Given:
@@ -68,25 +69,29 @@ class Given:
         from vitcli.sources.counting import countable
         from vitcli.streaming import ReadAhead
 
-        def inputs() -> Iterator[Input]:
+        passed = sources.Passed()
+
+        def inputs(passed: Passed | None = None) -> Iterator[Input]:
             return sources.inputs(
                 names,
                 recursive=options.recursive,
                 hidden=options.hidden,
                 follow_links=options.follow_links,
+                exclude=options.excluding(),
+                passed=passed,
                 nul=options.null,
                 stdin_image=options.stdin_image,
             )
 
-        coming, here = ReadAhead(inputs()), countable(names)
+        coming, here = ReadAhead(inputs(passed)), countable(names)
         card = device != "cpu" and hardware.accelerator_likely()  # compiling pays for a long run only
         counted = (backend.WORTH_COMPILING if card else COUNTED) if here else FEW
         known = coming.count(counted, None if here else SOON)
         if known == 0:
             where = ", ".join("the list on stdin" if name == "-" else name for name in names)
-            raise VitError(f"There are no pictures in {where}.")
+            raise VitError(f"There are no pictures in {where}. {passed.sentence()}".rstrip())
         again = inputs if here and not options.stdin_image else None
-        return cls(coming if known is None else list(coming.items), known, again)
+        return cls(coming if known is None else list(coming.items), known, again, passed)
 
     @property
     def few(self) -> int | None:
@@ -175,7 +180,7 @@ def answer(
 
     max_pixels, resumable = decoding.max_pixels or MAX_PIXELS, rows.output is not None
     settle_pillow(max_pixels)
-    report, resume = Report(classifier.name, classifier.backend), rows.options().resume
+    report, resume = Report(classifier.name, classifier.backend, passed=given.passed), rows.options().resume
     apart(rows, (("a file of the model", file) for file in classifier.checkpoint.read))
     with (
         telling(report, rows, quiet, verbose, Summary(rows.summary_json, force=rows.force, resume=resume)),
@@ -238,7 +243,7 @@ def telling(report: Report, rows: options.Rows, quiet: bool, verbose: bool, summ
         raise
     finally:
         report.end()
-        if not quiet and (report.done > 1 or report.skipped or report.failed or report.interrupted):
+        if not quiet and (report.done > 1 or report.skipped or report.failed or report.interrupted or report.passed):
             console.say(" ".join(report.sentences(rows.output, rows.failures)))
         if verbose and report.done:
             console.say(report.details())
@@ -283,6 +288,7 @@ def load(
             raise
         hub.download(name)
         found = loaded()
+    rows.check_threshold(found.labels.activation)
     for warning in (*found.checkpoint.warnings, *found.backend.warnings) if not quiet else ():
         console.note(f"{warning}.")
     return found

@@ -1,7 +1,7 @@
 """Stdin, stdout and stderr as the commands need them, whatever they were given: closed, full, ASCII only, not blocking.
 
 What stdout does not take is an OutputError, in whatever command and whoever printed it. What stderr does not take is
-lost: there is nobody to tell. What an encoding does not have is shown as escapes.
+lost: there is nobody to tell. What an encoding does not have is shown as plainer signs and as escapes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from vitcli import escaping  # noqa: F401  (it brings errors="plainer")
 from vitcli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def over(kind: type[io.FileIO], number: int, given: TextIO | None) -> TextIO:
     raw = kind(number, "w", closefd=False)
     at_once = number == 2 or raw.isatty()
     encoding = "utf-8" if given is None else given.encoding
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=at_once)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="plainer", line_buffering=at_once)

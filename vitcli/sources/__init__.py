@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from vitcli.errors import UsageError
+from vitcli.sources.excluding import USUAL_ONLY, Exclude
 from vitcli.sources.folders import Walk, walk
 from vitcli.sources.input import (
     MAX_BYTES,
@@ -36,6 +37,7 @@ from vitcli.sources.input import (
     regular,
     split_member,
 )
+from vitcli.sources.kinds import Passed
 from vitcli.sources.lists import LONGEST, is_pattern, matching, names_in
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-__all__ = ["Input", "fetched", "inputs", "MAX_BYTES"]
+__all__ = ["Input", "fetched", "inputs", "Exclude", "Passed", "MAX_BYTES"]
 
 
 def inputs(
@@ -52,6 +54,8 @@ def inputs(
     recursive: bool = True,
     hidden: bool = False,
     follow_links: bool = False,
+    exclude: Exclude = USUAL_ONLY,
+    passed: Passed | None = None,
     nul: bool = False,
     stdin_image: bool = False,
     stdin: BinaryIO | None = None,
@@ -59,6 +63,7 @@ def inputs(
 ) -> Iterator[Input]:
     """Every input that `names` stand for, one at a time.
 
+    `exclude` leaves files out of folders, patterns and archives, and `passed` counts what is passed over there.
     `nul`: names on stdin end with NUL (`find -print0`) instead of a newline. `stdin_image`: the bytes of one picture
     are on stdin; it comes first and is named "-". `stdin` replaces the standard one. `max_bytes` bounds a picture that
     is held in memory. Raises UsageError when stdin is named twice.
@@ -66,7 +71,7 @@ def inputs(
     names = list(names)
     if names.count("-") + stdin_image > 1:
         raise UsageError("Stdin can be read once: name '-' once, and not together with --stdin-image.")
-    how = Walk(recursive, hidden, follow_links)
+    how = Walk(recursive, hidden, follow_links, exclude, passed)
     separator = b"\0" if nul else b"\n"
 
     def expanded() -> Iterator[Input]:

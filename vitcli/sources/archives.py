@@ -1,11 +1,12 @@
 """Zip and tar archives, read from front to back and never unpacked: members are inputs named `shard.tar!/dir/a.jpg`.
 
-The rules are those of a folder: members with the ending of a picture, or with none and the first bytes of one; hidden
-ones on request; the rest, archives within archives too, is passed over. The order is the archive's. A member is held in
-memory, at most `max_bytes` of it. What no member can be trusted with becomes its Failure: a name that is absolute or
-climbs out ("unsafe_name"), a link or device ("not_a_file"), a password ("encrypted"), wrong bytes ("corrupt"). An
-archive that ends early is one more Failure, under its own name, after the members that could be read. A zip has a
-table of contents, so a bad member costs its own row only; in a tar there is no way to what follows a broken header.
+The rules are those of a folder: members with the ending of a picture, or with one that says nothing and the first bytes
+of one; hidden ones on request; the rest, archives within archives too, is passed over and counted. The order is the
+archive's. A member is held in memory, at most `max_bytes` of it. What no member can be trusted with becomes its
+Failure: a name that is absolute or climbs out ("unsafe_name"), a link or device ("not_a_file"), a password
+("encrypted"), wrong bytes ("corrupt"). An archive that ends early is one more Failure, under its own name, after the
+members that could be read. A zip has a table of contents, so a bad member costs its own row only; in a tar there is no
+way to what follows a broken header.
 
 Names are exact: bytes that are not UTF-8 come as surrogate escapes. A zip without the UTF-8 flag is taken at its bytes.
 """
@@ -29,6 +30,7 @@ from vitcli.escaping import short
 from vitcli.pictures.formats import HEAD, is_picture, recognised
 from vitcli.sources.folders import Walk
 from vitcli.sources.input import MARK, Input, failed, refused
+from vitcli.sources.kinds import could_be_picture
 
 MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, times, owners
 MAX_HEADERS = 2 * MAX_HEADER  # bytes of all the headers of one member, the map of a sparse one among them
@@ -91,7 +93,7 @@ def tar_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
             if member.isdir() or not wanted(member.name, how, only):
                 continue
             body = tar.extractfile(member) if member.isfile() else None
-            yield from picture(archive, member.name, member.size, body, max_bytes)
+            yield from picture(archive, member.name, member.size, body, max_bytes, how, only)
         if only is None:
             check_rest(stream)
 
@@ -262,10 +264,10 @@ def zip_members(archive: Input, how: Walk, max_bytes: int, only: str | None) -> 
             try:
                 body = pack.open(info) if kind in (0, stat.S_IFREG) else None
             except BROKEN as error:
-                yield failed(archive.name + MARK + member, "corrupt", f"This member is broken ({plain(error)}).")
+                yield unopened(archive.name + MARK + member, info, error)
                 continue
             # unlike a tar's, a member that is broken leaves those after it readable
-            yield from picture(archive, member, info.file_size, body, max_bytes)
+            yield from picture(archive, member, info.file_size, body, max_bytes, how, only)
         if not file.whole and only is None:
             yield failed(
                 archive.name, "corrupt", "The archive's list of contents is broken: what comes after that is lost."
@@ -335,6 +337,19 @@ def overlapping(infos: list[zipfile.ZipInfo]) -> set[int]:
     }
 
 
+PACKED = {1: "Shrink", 6: "Implode", 9: "Deflate64", 10: "Implode", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 94: "MP3",
+          95: "XZ", 96: "JPEG", 97: "WavPack", 98: "PPMd", 99: "a cipher"}  # fmt: skip
+
+
+def unopened(name: str, info: zipfile.ZipInfo, error: BaseException) -> Input:
+    """A member of a zip that cannot be opened: whole, but packed in a way that Python does not know, or broken."""
+    if isinstance(error, NotImplementedError):
+        way = PACKED.get(info.compress_type, f"method {info.compress_type}")
+        message = f"This member is packed in a way ({way}) that is not read here: unpack the archive, or pack it again."
+        return failed(name, "unsupported", message)
+    return failed(name, "corrupt", f"This member is broken ({plain(error)}).")
+
+
 def exact_name(info: zipfile.ZipInfo) -> str:
     """A member's name from its bytes: without the UTF-8 flag zipfile reads them as an MS-DOS code page."""
     if info.flag_bits & 0x800:
@@ -352,23 +367,37 @@ def wanted(member: str, how: Walk, only: str | None) -> bool:
     parts = re.split(r"[/\\]", member)
     if not how.hidden and any(part.startswith(".") and part not in (".", "..") for part in parts):
         return False
-    return is_picture(member) or not os.path.splitext(member)[1]
+    why = how.exclude.of_member(member)
+    if why is None and could_be_picture(member) is not False:
+        return True
+    if how.passed is not None:
+        if why:
+            how.passed[why] += 1
+        else:
+            how.passed.file(member, nested=True)
+    return False
 
 
-def picture(archive: Input, member: str, size: int, body: IO[bytes] | None, max_bytes: int) -> Iterator[Input]:
-    """The input that a member is; nothing if it has no ending and does not begin as a picture. Closes `body`.
+def picture(
+    archive: Input, member: str, size: int, body: IO[bytes] | None, max_bytes: int, how: Walk, only: str | None
+) -> Iterator[Input]:
+    """The input that a member is; nothing if neither its name nor its beginning is a picture's. Closes `body`.
+
+    A member that was named is one in any case.
 
     Raises what the archive's module raises when a tar is broken here: there is no way to what follows.
     """
     name = archive.name + MARK + member
     if body is None:
-        if is_picture(member):
+        if is_picture(member) or only is not None:
             yield failed(name, "not_a_file", "This member is a link or a device, which is never followed.")
         return
     with body:
         try:
             head = body.read(HEAD)
-            if not is_picture(member) and recognised(head) is None:
+            if only is None and not is_picture(member) and recognised(head) is None:
+                if how.passed is not None:
+                    how.passed.file(member, nested=True)
                 return
             if unsafe(member):
                 yield failed(

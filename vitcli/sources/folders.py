@@ -1,8 +1,9 @@
 """Folders, walked lazily: entries in natural order ("img2" before "img10"), memory bounded by CHUNK names a level.
 
-Which files of a folder are inputs: those whose ending is a picture's, and those without an ending whose first bytes are
-a picture's. Everything else is passed over in silence, archives too. A link to a file is an input like the file; a link
-to a folder is followed only on request, and never into one of the folders it lies in.
+Which files of a folder are inputs: those whose ending is a picture's, and those whose ending says nothing (`kinds` has
+those that do) and whose first bytes are a picture's. Everything else is passed over and counted, archives too, and so
+is what is excluded. A link to a file is an input like the file; a link to a folder is followed only on request, and
+never into one of the folders it lies in.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitcli.errors import stop_without_files
-from vitcli.pictures.formats import HEAD, is_picture, recognised
+from vitcli.pictures.formats import HEAD, recognised
+from vitcli.sources.excluding import USUAL_ONLY, Exclude
 from vitcli.sources.input import Input, not_a_file, refused
+from vitcli.sources.kinds import Passed, could_be_picture
 
 # A folder is read this many names at a time, and each such part is sorted: so up to 10,000 entries come out in natural
 # order as a whole, and a folder of ten million gives its first rows at once and never is a list. The order of the
@@ -25,11 +28,24 @@ CHUNK = 10_000
 
 
 class Walk(NamedTuple):
-    """How folders are walked."""
+    """How folders are walked, and the count of what is passed over there."""
 
     recursive: bool = True
     hidden: bool = False
     follow_links: bool = False
+    exclude: Exclude = USUAL_ONLY
+    passed: Passed | None = None
+
+    def leaves_out(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is hidden or excluded; it is counted then."""
+        if entry.name.startswith(".") and not self.hidden:
+            if self.passed is not None and could_be_picture(entry.name) and not entry.name.startswith("._"):
+                self.passed["hidden picture"] += 1
+            return True
+        why = self.exclude.why(entry.path, entry.name, folder=is_folder(entry))
+        if why and self.passed is not None:
+            self.passed[why] += 1
+        return why is not None
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -67,10 +83,14 @@ def walk(folder: str, how: Walk) -> Iterator[Input]:
         if entry is None:
             open_folders.pop()
             ancestors.pop()
-        elif entry.name.startswith(".") and not how.hidden:
+        elif how.leaves_out(entry):
             continue
         elif is_folder(entry):
-            if not how.recursive or (entry.is_symlink() and not how.follow_links):
+            if not how.recursive:
+                continue
+            if entry.is_symlink() and not how.follow_links:
+                if how.passed is not None:
+                    how.passed["link"] += 1
                 continue
             try:
                 own = identity(entry.stat())
@@ -80,8 +100,10 @@ def walk(folder: str, how: Walk) -> Iterator[Input]:
             if own not in ancestors:
                 ancestors.append(own)
                 open_folders.append((entry.path, entries(entry.path)))
-        elif is_picture(entry.name) or has_picture_bytes(entry):
+        elif is_input(entry):
             yield found(entry)
+        elif how.passed is not None:
+            how.passed.file(entry.name)
 
 
 def found(entry: os.DirEntry[str]) -> Input:
@@ -107,10 +129,14 @@ def identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def is_input(entry: os.DirEntry[str]) -> bool:
+    """Whether a file is taken for a picture: by its name, or where that says nothing by its first bytes."""
+    by_name = could_be_picture(entry.name)
+    return has_picture_bytes(entry) if by_name is None else by_name
+
+
 def has_picture_bytes(entry: os.DirEntry[str]) -> bool:
-    """Whether a regular file without an ending begins as a picture does."""
-    if os.path.splitext(entry.name)[1]:
-        return False
+    """Whether a regular file begins as a picture does."""
     try:
         if not entry.is_file():
             return False

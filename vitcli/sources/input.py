@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,31 @@ def is_address(name: str) -> bool:
 
 def split_member(name: str) -> tuple[str, str] | None:
     """`"shard.tar!/dir/a.jpg"` -> `("shard.tar", "dir/a.jpg")` if there is such an archive and no such file."""
-    archive, mark, member = name.partition(MARK)
-    if mark and member and is_archive(archive) and os.path.isfile(archive) and not os.path.lexists(name):
-        return archive, member
+    at = -1
+    while (at := name.find(MARK, at + 1)) >= 0:  # a folder's name may end with the first half of the mark
+        archive, member = name[:at], name[at + len(MARK) :]
+        if member and is_archive(archive) and os.path.isfile(archive) and not os.path.lexists(name):
+            return archive, member
     return None
+
+
+def place(item: Input) -> str | None:
+    """Where an input's file is, or its archive with the member in that; None for what is no file.
+
+    `photos/a.jpg`, `./photos//a.jpg` and `/home/me/photos/a.jpg` are one place. Links to folders are followed, as those
+    are two names of one folder; a link to a file is a file of its own.
+    """
+    if is_url(item.name) or item.picture is not None or (item.data is not None and MARK not in item.name):
+        return None
+    file, mark, member = item.name.partition(MARK)
+    folder, base = os.path.split(file)
+    try:
+        return os.path.join(real(os.path.join(os.getcwd(), folder)), base) + mark + member
+    except (OSError, ValueError):  # no file can be called so, or the folder that one is in is gone
+        return None
+
+
+real = lru_cache(1024)(os.path.realpath)
 
 
 def failed(name: str, error: str, message: str) -> Input:

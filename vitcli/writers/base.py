@@ -44,6 +44,7 @@ class Options:
     extra: frozenset[str] = frozenset()  # groups of `fields.EXTRA`: what only some runs tell of a picture
     show: bool = False  # the table: each picture beside its row, where a terminal can
     long: bool = False  # csv and tsv: a row for each label
+    bom: bool = False  # csv and tsv: begin with a byte order mark
     force: bool = False  # overwrite
     resume: bool = False  # continue where an earlier run stopped
     retry_failed: bool = False  # when resuming, do failed inputs again
@@ -61,7 +62,7 @@ class Format(ABC):
     name: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]  # the first is the usual one
     help: ClassVar[str]
-    without: ClassVar[tuple[str, ...]] = ("long", "show")  # options that mean nothing here
+    without: ClassVar[tuple[str, ...]] = ("long", "bom", "show")  # options that mean nothing here
 
     @classmethod
     @abstractmethod

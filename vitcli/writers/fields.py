@@ -16,7 +16,8 @@ Kind: TypeAlias = Literal["text", "real", "integer", "boolean", "texts", "intege
 
 LABEL_FIELDS = ("label", "score", "index", "wnid")
 FIELDS = ("path", "status", *LABEL_FIELDS, "width", "height", "notes", "error", "message")
-GROUPS = {"top": LABEL_FIELDS, "size": ("width", "height")}
+# the bytes of a name that is not UTF-8 come with the name, but for csv and tsv, which have a column for them
+GROUPS = {"top": LABEL_FIELDS, "size": ("width", "height"), "path_bytes": ("path",)}
 EXTRA: dict[str, dict[str, Kind]] = {
     "only": {"share": "real"},
     "decision": {"decision": "text", "decided_label": "text", "decided_wnid": "text", "decided_score": "real"},

@@ -4,6 +4,7 @@ A small SQLite file beside the output (`.labels.csv.vit-journal`), or tables in 
 holds how the results were made, and a row for each row of the output: which input it answers and where it is.
 
     name     BLOB     digest of the input's name
+    place    BLOB     digest of where its file is, however that is spelled
     content  BLOB     digest of its bytes, with --by-content
     size, mtime_ns    of its file, where it has one
     failed            whether the answer is a Failure
@@ -39,6 +40,7 @@ from typing import Any, NamedTuple
 from vitcli.errors import OutputError
 from vitcli.escaping import short
 from vitcli.sources import Input
+from vitcli.sources.input import place
 
 # of the header: what may differ between runs whose rows are to stand in one output
 VOLATILE = frozenset({"device", "version", "engine", "date"})
@@ -47,18 +49,20 @@ VOLATILE = frozenset({"device", "version", "engine", "date"})
 # run of one picture would take a quarter longer.
 SHORT = 5.0
 
-VERSION = 2  # of the schema
+VERSION = 3  # of the schema
 
-SEALED = "id, name, content, size, mtime_ns, failed, start, stop, digest, record, failure"  # `run` changes by every run
+# `run` changes by every run
+SEALED = "id, name, place, content, size, mtime_ns, failed, start, stop, digest, record, failure"
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vit_state (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS vit_rows (
-    id INTEGER PRIMARY KEY, name BLOB NOT NULL, content BLOB, size INTEGER, mtime_ns INTEGER,
+    id INTEGER PRIMARY KEY, name BLOB NOT NULL, place BLOB, content BLOB, size INTEGER, mtime_ns INTEGER,
     failed INTEGER NOT NULL, run INTEGER NOT NULL, start INTEGER, stop INTEGER, digest BLOB, record TEXT,
     failure TEXT
 )""",
     "CREATE INDEX IF NOT EXISTS vit_rows_name ON vit_rows (name)",
+    "CREATE INDEX IF NOT EXISTS vit_rows_place ON vit_rows (place) WHERE place IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS vit_rows_content ON vit_rows (content) WHERE content IS NOT NULL",
     f"PRAGMA user_version = {VERSION}",
 )
@@ -68,6 +72,7 @@ class Identity(NamedTuple):
     """What an input is known by."""
 
     name: bytes
+    place: bytes | None
     content: bytes | None
     size: int | None
     mtime_ns: int | None
@@ -295,12 +300,13 @@ class Journal:
                 "SELECT id, failed, 1 FROM vit_rows WHERE content = ? AND run <> ? ORDER BY name = ? DESC, id LIMIT 1",
                 (own.content, self.run, own.name),
             ).fetchone()
-        if found is None:
-            found = self.db.execute(
-                "SELECT id, failed, content IS ? AND size IS ? AND mtime_ns IS ? FROM vit_rows "
-                "WHERE name = ? AND run <> ? ORDER BY id LIMIT 1",
-                (own.content, own.size, own.mtime_ns, own.name, self.run),
-            ).fetchone()
+        for column, known in (("name", own.name), ("place", own.place)):
+            if found is None and known is not None:
+                found = self.db.execute(
+                    "SELECT id, failed, content IS ? AND size IS ? AND mtime_ns IS ? FROM vit_rows "
+                    f"WHERE {column} = ? AND run <> ? ORDER BY id LIMIT 1",
+                    (own.content, own.size, own.mtime_ns, known, self.run),
+                ).fetchone()
         if found is None:
             return None
         self.db.execute("UPDATE vit_rows SET run = ? WHERE id = ?", (self.run, found[0]))
@@ -317,10 +323,9 @@ class Journal:
     ) -> int:
         """A row of the output; its id. `failure` is its record, if it is one."""
         failed, told = int(failure is not None), None if failure is None else json.dumps(failure)
-        values = own.name, own.content, own.size, own.mtime_ns, failed, start, stop, digest, record, told
+        values = own.name, own.place, own.content, own.size, own.mtime_ns, failed, start, stop, digest, record, told
         done = self.db.execute(
-            "INSERT INTO vit_rows (name, content, size, mtime_ns, failed, start, stop, digest, record, failure, run) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO vit_rows ({SEALED.removeprefix('id, ')}, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, self.run),
         )
         assert done.lastrowid is not None
@@ -427,7 +432,7 @@ def wants_wal(path: Path) -> bool:
 
 
 def identity(item: Input, by_content: bool) -> Identity:
-    """What an input is known by: path, size and time, or its bytes."""
+    """What an input is known by: path, however it is spelled, size and time, or its bytes."""
     size, mtime_ns = item.size, item.mtime_ns
     if item.file is not None and mtime_ns is None:
         try:
@@ -438,7 +443,9 @@ def identity(item: Input, by_content: bool) -> Identity:
     name = digest(item.name.encode("utf-8", "surrogatepass"))
     content = digest_of(item) if by_content else None
     # known by its bytes, a file may have been copied or touched
-    return Identity(name, content, None, None) if content else Identity(name, None, size, mtime_ns)
+    there = place(item)
+    where = None if there is None else digest(there.encode("utf-8", "surrogatepass"))
+    return Identity(name, where, content, None, None) if content else Identity(name, where, None, size, mtime_ns)
 
 
 def digest_of(item: Input) -> bytes | None:

@@ -312,7 +312,9 @@ def start_journal(
 def settings(format: str, header: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """How rows are made: what must be the same for them to stand in one output."""
     shown = {"topk": options.topk, "threshold": options.threshold, "fields": list(options.fields), "long": options.long}
-    extra = {"extra": sorted(options.extra)} if options.extra else {}
+    extra: dict[str, Any] = {"extra": sorted(options.extra)} if options.extra else {}
+    if options.bom:
+        extra["bom"] = True
     return {**header, "format": format, **shown, **extra, "by_content": options.by_content}
 
 

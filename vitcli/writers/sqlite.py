@@ -58,7 +58,7 @@ class Sqlite(Resumable, Format):
     name = "sqlite"
     endings = (".sqlite", ".sqlite3", ".db")
     help = "a SQLite database"
-    without = ("long", "fields", "show")
+    without = ("long", "bom", "fields", "show")
 
     @classmethod
     def open(cls, path: Path | None, header: Mapping[str, Any], options: Options) -> Output:

@@ -58,7 +58,7 @@ class Table(Output, Format):
     name = "table"
     endings = (".txt",)
     help = "for people"
-    without = ("resume", "retry_failed", "by_content", "fields", "long")
+    without = ("resume", "retry_failed", "by_content", "fields", "long", "bom")
     flush_rows = 1
 
     @classmethod
@@ -77,7 +77,7 @@ class Table(Output, Format):
 
         super().__init__(path, options)
         if isinstance(file, TextIOWrapper):  # a name that a terminal without UTF-8 cannot show is shown as escapes
-            file.reconfigure(errors="backslashreplace")
+            file.reconfigure(errors="plainer")
         self.console = Console(file=file, highlight=False, emoji=False, markup=False)
         self.plain = not self.console.is_terminal
         if self.plain:

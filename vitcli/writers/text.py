@@ -1,7 +1,8 @@
 r"""Formats that are text, one row after another: jsonl, json, csv and tsv.
 
-Names are exact. JSON is ASCII that any reader takes: where a name is not UTF-8, `path` shows its bytes as `\xe9` and
-`path_bytes` has them in base64, as parquet and sqlite have them as bytes. csv and tsv hold the bytes themselves.
+Names are exact, and any reader takes the files: JSON is ASCII, csv and tsv are UTF-8. Where a name is not UTF-8, `path`
+shows its bytes as `\xe9` and `path_bytes` has all of them in base64, as parquet and sqlite have them as bytes. In csv
+and tsv `path_bytes` is the last column, empty for other names; where fields were chosen, it is there if it was.
 
 Spreadsheets take a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula, so in csv and
 tsv such a text gets an apostrophe in front, and so does one that begins with an apostrophe: a reader takes away one
@@ -10,6 +11,7 @@ leading apostrophe wherever there is one, and has the exact text.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -19,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vitcli.escaping import printable, strict, undecodable
+from vitcli.escaping import decodable, printable, strict, undecodable
 from vitcli.results import Result
 from vitcli.writers.base import Format, Options, Output, regular
 from vitcli.writers.fields import LABEL_FIELDS, chosen, extras, record
@@ -97,15 +99,17 @@ class Csv(TextFormat):
 
     def prefix(self) -> bytes:
         before, labels, after = self.columns()
+        mark = codecs.BOM_UTF8 if self.options.bom else b""
         if self.options.long:
-            return self.line([*before, *(["rank"] if labels else []), *labels, *after])
+            return mark + self.line([*before, *(["rank"] if labels else []), *labels, *after])
         ranks = range(1, self.options.topk + 1)
-        return self.line([*before, *(f"{name}_{rank}" for rank in ranks for name in labels), *after])
+        return mark + self.line([*before, *(f"{name}_{rank}" for rank in ranks for name in labels), *after])
 
     def row(self, result: Result) -> bytes:
         before, labels, after = self.columns()
         whole = result.record()
         whole["width"], whole["height"] = whole.pop("size", ("", ""))
+        whole["path_bytes"] = base64_of(undecodable(result.path))
         first, last = [whole.get(name, "") for name in before], [whole.get(name, "") for name in after]
         tops = [[top[name] for name in labels] for top in whole.get("top", ())]
         if not labels:
@@ -121,17 +125,15 @@ class Csv(TextFormat):
         """The chosen fields: before the labels, of the labels, behind them."""
         before = [name for name in self.fields if name in ("path", "status", *extras(self.options.extra))]
         labels = [name for name in LABEL_FIELDS if name in self.fields]
-        return before, labels, [name for name in self.fields if name not in (*before, *labels)]
+        after = [name for name in self.fields if name not in (*before, *labels)]
+        exact = not self.options.fields or "path_bytes" in self.options.fields
+        return before, labels, [*after, *(["path_bytes"] if exact else [])]
 
     def line(self, cells: list[object]) -> bytes:
         """A line of cells. With CR LF as its end the csv module quotes both in a cell; a line ends with LF alone."""
         out = io.StringIO()
         csv.writer(out, delimiter=self.delimiter, lineterminator="\r\n").writerow([self.cell(cell) for cell in cells])
-        text = out.getvalue()[:-2] + "\n"
-        try:
-            return text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # half a surrogate pair, which stands for no byte of a name
-            return text.encode("utf-8", "backslashreplace")
+        return (out.getvalue()[:-2] + "\n").encode()
 
     def cell(self, cell: object) -> object:
         """What stands in a cell: several values are joined; numbers are as they are."""
@@ -139,7 +141,9 @@ class Csv(TextFormat):
             return "true" if cell else "false"
         if isinstance(cell, list):
             cell = "; ".join(str(part) for part in cell)
-        return neutral(printable(cell) if self.shown and isinstance(cell, str) else cell)
+        if isinstance(cell, str):
+            cell = printable(cell) if self.shown else decodable(cell)
+        return neutral(cell)
 
 
 class Tsv(Csv):
@@ -156,10 +160,17 @@ def ascii_json(row: dict[str, Any]) -> bytes:
     name = row.get("path")
     exact = undecodable(name) if name is not None else None
     if exact is not None:
-        from base64 import b64encode  # here, because few names are not UTF-8
-
-        row = {"path": name, "path_bytes": b64encode(exact).decode(), **row}
+        row = {"path": name, "path_bytes": base64_of(exact), **row}
     return json.dumps(strict(row)).encode()
+
+
+def base64_of(exact: bytes | None) -> str:
+    """The bytes of a name as text; nothing for none."""
+    if exact is None:
+        return ""
+    from base64 import b64encode  # here, because few names are not UTF-8
+
+    return b64encode(exact).decode()
 
 
 def neutral(cell: object) -> object:
