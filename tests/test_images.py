@@ -307,9 +307,40 @@ def test_what_is_no_picture_says_so(data: bytes, expected: str) -> None:
     assert reason(data) == expected
 
 
-def test_text_chunks_that_inflate_are_refused() -> None:
-    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(b"A" * (8 << 20), 9))
-    assert reason(png(8, 8, 8, 2, (b"\0" + b"\x7f" * 24) * 8, bomb)) == "too_large"
+XMP = b"XML:com.adobe.xmp"
+ON_ITS_SIDE = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+RANDOM = np.random.default_rng(0).bytes(1000) * 3000  # 3 MB
+
+
+@pytest.mark.parametrize(
+    "unneeded",
+    [
+        chunk(b"zTXt", b"k\0\0" + zlib.compress(b"A" * (8 << 20), 9)),
+        chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(b"A" * (8 << 20), 9)),
+        chunk(b"tEXt", b"workflow\0" + b"{}" * 40_000_000),
+        chunk(b"iCCP", b"p\0\0" + zlib.compress(RANDOM)),
+        chunk(b"iCCP", b"p\0\7nobody knows"),
+        chunk(b"iTXt", XMP + b"\0\1\0\0\0" + zlib.compress(b"A" * (8 << 20), 9)),
+        chunk(b"iTXt", b"k\0\1\0\0\0nothing that inflates"),
+        chunk(b"tEXt", b"k\0hello")[:-1] + b"?",
+    ],
+    ids=["zTXt", "iTXt", "tEXt of 80 MB", "profile", "broken profile", "XMP", "broken text", "wrong checksum"],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_profiles_and_texts_that_nothing_needs_refuse_no_picture(unneeded: bytes, behind: bool) -> None:
+    whole = png(8, 8, 8, 2, (b"\0" + b"\x7f" * 24) * 8, chunk(b"iTXt", XMP + b"\0\0\0\0\0" + ON_ITS_SIDE))
+    place = whole.index(b"IEND") - 4 if behind else whole.index(b"IDAT") - 4
+    picture = load(whole[:place] + unneeded + whole[place:])
+    assert (pixels(picture) == 0x7F).all()
+    if XMP not in unneeded:
+        assert picture.notes == ("rotated",)
+
+
+def test_a_png_whose_pixels_are_damaged_too_is_damaged() -> None:
+    bad = chunk(b"iCCP", b"p\0\0" + zlib.compress(RANDOM))
+    data = bytearray(png(8, 8, 8, 2, (b"\0" + b"\x7f" * 24) * 8, bad))
+    data[data.index(b"IDAT") + 8] ^= 0xFF
+    assert reason(bytes(data)) in ("corrupt", "too_large")
 
 
 def webp_header(width: int, height: int) -> bytes:
