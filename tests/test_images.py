@@ -266,6 +266,8 @@ def test_the_second_picture_in_a_phones_jpeg_is_no_animation() -> None:
 
 
 BIG = gradient(640, 480)
+TURNED = Image.Exif()
+TURNED[274] = 6
 NOISY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
 
 
@@ -276,6 +278,31 @@ def test_truncated_pictures_are_errors_never_grey(form: str, part: float) -> Non
     assert reason(data[: int(len(data) * part)]) in ("truncated", "corrupt")
     if part == 0.5 and form not in ("GIF", "AVIF"):
         assert reason(data[: len(data) // 2]) == "truncated"
+
+
+@pytest.mark.parametrize("lacking", [1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(mode: str, lacking: int) -> None:
+    """As some cameras write them."""
+    for options in ({}, {"quality": 95, "subsampling": 0}, {"restart_marker_blocks": 3}, {"exif": TURNED}):
+        data = encoded(NOISY.convert(mode), "JPEG", **options)
+        whole, mended = load(data), load(data[:-lacking])
+        np.testing.assert_array_equal(pixels(mended), pixels(whole))
+        assert mended.notes == (*whole.notes, "no end marker")
+    wide = encoded(gradient(2000, 1500).convert(mode), "JPEG")
+    fast = load(wide[:-2], decode="fast", at_least=224)
+    np.testing.assert_array_equal(pixels(fast), pixels(load(wide, decode="fast", at_least=224)))
+    assert {"fast decode", "no end marker"} <= set(fast.notes)
+
+
+def test_a_jpeg_that_lacks_more_than_its_end_marker_is_truncated() -> None:
+    for options in ({}, {"quality": 30}, {"progressive": True}, {"restart_marker_blocks": 3}):
+        data = encoded(NOISY, "JPEG", **options)
+        for lacking in [*range(4, 60), *range(60, len(data) - 700, 97)]:
+            assert reason(data[:-lacking]) in ("truncated", "corrupt"), (options, lacking)
+    several_scans = encoded(NOISY, "JPEG", progressive=True)
+    last = several_scans.rindex(b"\xff\xda")
+    assert reason(several_scans[:last]) == "truncated"  # what is missing shows in no pixel's lack of data
 
 
 def test_a_flipped_byte_is_an_error() -> None:
@@ -465,6 +492,42 @@ def test_an_interruption_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colour, "rgb", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(encoded(PLAIN, "PNG"))
+
+
+def test_the_picture_that_a_heif_calls_its_own_is_taken() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    container = heif.from_pillow(Image.new("RGB", (64, 48), "red"))
+    container.add_from_pillow(Image.new("RGB", (320, 240), "blue"))
+    for primary, size in enumerate([(64, 48), (320, 240)]):
+        file = io.BytesIO()
+        container.save(file, primary_index=primary, quality=-1)
+        assert load(file.getvalue()).size == size
+
+
+def test_the_first_picture_of_an_mpo_is_taken_however_large_the_others() -> None:
+    """The standard: the first is the photograph."""
+    data = encoded(PLAIN, "MPO", save_all=True, append_images=[BIG])
+    assert load(data).size == PLAIN.size
+
+
+@pytest.mark.parametrize(
+    ("begins", "word"),
+    [
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z"), (b"Rar!\x1a\7\1\0", "rar"), (b"\x28\xb5\x2f\xfd\0", "zstd"),
+        (b"\x1f\x8b\x08\0", "gzip"), (b"BZh91AY&SY", "bzip2"), (b"\xfd7zXZ\0\0", "xz"), (b"PK\x03\x04\x14\0", "zip"),
+    ],
+)  # fmt: skip
+def test_what_is_packed_is_told_to_be_unpacked(begins: bytes, word: str) -> None:
+    with pytest.raises(PictureError, match=f"packed with {word}.*unpack it") as caught:
+        load(begins + bytes(100))
+    assert caught.value.reason == "unsupported"
+
+
+def test_the_pngs_of_an_iphones_apps_are_named_and_not_called_damaged() -> None:
+    data = png(8, 8, 8, 2, (b"\0" + b"\x7f" * 24) * 8)
+    with pytest.raises(PictureError, match="CgBI") as caught:
+        load(data[:8] + chunk(b"CgBI", b"\x50\0\x20\2") + data[8:])
+    assert caught.value.reason == "unsupported"
 
 
 @pytest.mark.parametrize(("form", "module", "extra"), [("HEIF", "pillow_heif", "heic"), ("JXL", "pillow_jxl", "jxl")])

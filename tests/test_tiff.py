@@ -20,7 +20,8 @@ from test_images import pixels, reason
 
 from vitcli.errors import PictureError
 from vitcli.pictures import bounded, colour
-from vitcli.pictures.images import load
+from vitcli.pictures.images import Picture, load
+from vitcli.results import REASONS
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -149,6 +150,14 @@ def written(kind: Kind, bits: int, form: str, planar: bool = False, order: str =
     return file.getvalue()
 
 
+def outcome(data: bytes, **options: Any) -> Picture | str:
+    """The picture, or the word for why there is none."""
+    try:
+        return load(data, **options)
+    except PictureError as error:
+        return error.reason
+
+
 def read_back(data: bytes, known: Array) -> Array:
     """Its samples by tifffile [h w s]. Where that needs a package of codecs (LZW, bits that fill no bytes): `known`."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
@@ -156,7 +165,8 @@ def read_back(data: bytes, known: Array) -> Array:
         try:
             values = np.asarray(page.asarray())
         except (NotImplementedError, KeyError, ValueError) as error:
-            assert "imagecodecs" in str(error), error
+            if "imagecodecs" not in str(error):
+                raise
             return known
         values = values.astype(np.uint8) if values.dtype == bool else values
         return np.moveaxis(values, 0, -1) if page.planarconfig == 2 and values.ndim == 3 else np.atleast_3d(values)
@@ -232,13 +242,11 @@ def test_the_pixels_of_every_arrangement_are_those_of_an_independent_reader_or_t
         data = written(kind, bits, form, **how)
         values = read_back(data, scene(kind.samples, bits, form))
         np.testing.assert_array_equal(values, scene(kind.samples, bits, form), err_msg=f"{kind} {bits} {form} {how}")
-        try:
-            picture = load(data)
-        except PictureError as error:
-            assert error.reason == "unsupported", (kind, bits, form, how, error)
-            assert "a kind that vit does not open" in str(error)
-            seen["unsupported"] += 1
+        picture = outcome(data)
+        if isinstance(picture, str):
+            assert picture == "unsupported", (kind, bits, form, how, picture)
             assert bits == 24 or kind.photometric in ("separated", "cielab", "icclab", "ycbcr"), (kind, bits, form, how)
+            seen["unsupported"] += 1
             continue
         # libtiff converts compressed YCbCr itself, and rounds otherwise than Pillow does
         most = 1 if kind.photometric == "ycbcr" and how["compression"] else 0
@@ -278,7 +286,7 @@ def test_bright_32_bit_integers_are_not_dark() -> None:
 
 
 def test_what_lies_below_zero_is_darker_in_any_byte_order_and_packed_or_not() -> None:
-    for dtype, order, compression in itertools.product("i1 i2 i4 f4".split(), ORDERS, (None, "zlib")):
+    for dtype, order, compression in itertools.product(("i1", "i2", "i4", "f4"), ORDERS, (None, "zlib")):
         ramp = np.linspace(-100, 100, 256).astype(dtype).reshape(1, 256).repeat(4, axis=0)
         grey = pixels(load(plain(ramp, byteorder=order, compression=compression)))[0, :, 0]
         assert (np.diff(grey.astype(int)) >= 0).all(), (dtype, order, compression)
@@ -379,10 +387,8 @@ def test_a_mutated_file_gives_a_picture_or_an_error_and_prints_nothing(capfd: py
                 for _ in range(chance.randrange(1, 4)):
                     at = chance.randrange(8, 400) if chance.random() < 0.7 else chance.randrange(8, len(data))
                     data[at] = chance.randrange(256)
-                try:
-                    assert load(bytes(data), max_pixels=1 << 20).image.mode == "RGB"
-                except PictureError as error:
-                    assert error.reason in ("corrupt", "truncated", "unsupported", "too_large", "not_finite")
+                picture = outcome(bytes(data), max_pixels=1 << 20)
+                assert picture in REASONS if isinstance(picture, str) else picture.image.mode == "RGB"
     assert capfd.readouterr() == ("", "")
 
 
@@ -454,7 +460,7 @@ def test_the_first_page_is_taken_where_it_is_the_picture() -> None:
         [(page(320, 240, 10), {})],  # pages
         [(page(320, 250, 10), {}), (page(300, 900, 10), {})],  # of other shapes
         [(page(640, 480, 10), SMALLER)],  # whatever that is, it says it is not the picture
-        [(page(640, 480, 10), {"subfiletype": 4})],  # a mask
+        [(np.ones((480, 640), bool), {"subfiletype": 4, "photometric": "minisblack"})],  # a mask
     ):
         picture = load(several((page(320, 240, 200), {}), *others))
         assert picture.size == (320, 240)

@@ -19,7 +19,7 @@ class Format(NamedTuple):
     name: str  # Pillow's name, where it has one
     endings: str
     magic: bytes  # regular expression of how its files begin
-    plugin: str | None = None  # the module that registers its decoder with Pillow
+    plugin: str | None = None  # the module that registers its decoder with Pillow; ours have a function, `opened`
     extra: str | None = None  # the optional dependency that brings the plug-in
     memory: int = 12  # bytes for each pixel, at most, until the picture is upright and RGB (measured, of every mode)
     stored: int = 16  # bytes of the file for each pixel, at most
@@ -45,7 +45,7 @@ FORMATS = (
     Format("GIF", ".gif", rb"GIF8[79]a", "PIL.GifImagePlugin"),
     Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", read=8),
     RAW,  # the rest of which begin as TIFFs do: `tiff` tells them by their directories
-    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", memory=16, whole=True),
+    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "vitcli.pictures.tiff", memory=16, whole=True),
     Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=32),
     Format("AVIF", ".avif", AVIF, "PIL.AvifImagePlugin", memory=24, whole=True),
     Format(

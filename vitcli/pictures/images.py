@@ -26,7 +26,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from vitcli.errors import PictureError, VitError, unopened
 from vitcli.impostors import impostor
@@ -182,15 +182,14 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> tupl
         file.seek(0)
         if form.name == "JPEG":
             headers.check_exif(file)
-        if form.name == "TIFF":
-            from vitcli.pictures import tiff
-
-            return tiff.opened(file)
         # Two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
         if size := headers.claimed_size(form.name, file):
             _check_pixels(size, max_pixels)
             share.take(_needed(form, size, file))
         file.seek(0)
+        if opened := getattr(plugin, "opened", None):
+            found: tuple[Image.Image, list[str]] = opened(file)
+            return found
         # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
         return Image.OPEN[form.name][0](file, ""), []
 
@@ -204,7 +203,7 @@ def _needed(form: Format, size: tuple[int, int], file: Sized, memory: int = 0) -
 
 def _mended(
     form: Format, error: PictureError, file: Sized
-) -> Callable[[Callable[[Sized], Picture], PictureError], Picture] | None:
+) -> Callable[[Callable[..., Picture], PictureError], Picture] | None:
     """How a file that failed is tried once more, where what is wrong with it may be no matter to its pixels."""
     if form.name == "PNG" and error.reason in ("too_large", "corrupt") and file.size <= LARGEST_MENDED:
         return partial(_without_texts, file)
@@ -213,7 +212,7 @@ def _mended(
     return None
 
 
-def _without_texts(file: Sized, decoded: Callable[[Sized], Picture], error: PictureError) -> Picture:
+def _without_texts(file: Sized, decoded: Callable[..., Picture], error: PictureError) -> Picture:
     """A PNG without its colour profile and those texts that say nothing of its pixels, however large or damaged."""
     data = headers.without_texts(_all_of(file))
     if len(data) == file.size:
@@ -221,15 +220,18 @@ def _without_texts(file: Sized, decoded: Callable[[Sized], Picture], error: Pict
     return decoded(_in_memory(data))
 
 
-def _with_an_end(file: Sized, decoded: Callable[[Sized], Picture], error: PictureError) -> Picture:
+def _with_an_end(file: Sized, decoded: Callable[..., Picture], error: PictureError) -> Picture:
     """A JPEG that lacks nothing but its end: whatever follows in its place, its pixels stay as they are."""
     data = _all_of(file).rstrip(b"\xff")
     if not headers.has_one_scan(_in_memory(data)):
         raise error
-    first, *others = (decoded(_in_memory(data + bytes([byte]) * 64 + b"\xff\xd9")) for byte in (0, 0x55, 0xAA))
-    if any(other.image.tobytes() != first.image.tobytes() for other in others):
-        raise error
-    return first._replace(notes=(*first.notes, "no end marker"))
+    first, *others = (_in_memory(data + bytes([byte]) * 64 + b"\xff\xd9") for byte in (0, 0x55, 0xAA))
+    picture = decoded(first, at_least=None).image
+    for other in others:
+        if ImageChops.difference(picture, decoded(other, at_least=None).image).getbbox():
+            raise error
+    mended = decoded(_in_memory(data + b"\xff\xd9"))
+    return mended._replace(notes=(*mended.notes, "no end marker"))
 
 
 def _all_of(file: Sized) -> bytes:

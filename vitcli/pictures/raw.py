@@ -14,6 +14,15 @@ from PIL import Image, ImageFile
 
 from vitcli.errors import PictureError
 from vitcli.pictures import headers, tiff
+from vitcli.pictures.bounded import Sized
+
+
+def opened(file: Sized) -> tuple[Image.Image, list[str]]:
+    """The photograph, not yet developed, and notes on which of several it is: none.
+
+    Raises PictureError for one that ends too early, or that LibRaw does not know.
+    """
+    return Raw(file, ""), []
 
 
 class Raw(ImageFile.ImageFile):
@@ -24,7 +33,7 @@ class Raw(ImageFile.ImageFile):
 
     def _open(self) -> None:
         file: Any = self.fp
-        tiff_like = file.read(2) in (b"II", b"MM")
+        tiff_like = file.read(4) in (b"II*\0", b"MM\0*")  # others may give no places, or others than in a TIFF
         # before LibRaw sees it, which prints to stderr what it misses, and may fill it up
         if (tiff_like and tiff.cut_short(file)) or headers.cut_short(self.format, file):
             raise PictureError("truncated", "The raw photograph ends too early: copy or download it again.")
@@ -51,6 +60,3 @@ class Raw(ImageFile.ImageFile):
             image = Image.fromarray(pixels)
             self._size, self.im = image.size, image.im
         return Image.Image.load(self)
-
-
-Image.register_open(Raw.format, Raw)

@@ -160,10 +160,11 @@ def is_raw(file: Sized) -> bool:
 
 
 def cut_short(file: Sized) -> bool:
-    """Whether a file is shorter than one of its directories says."""
+    """Whether a raw photograph is shorter than the directory says that has what its sensor saw."""
     return any(
         at + length > file.size
         for page in pages(file)
+        if page.value(PHOTOMETRIC) in RAW
         for where, lengths in ((OFFSETS, COUNTS), (TILE_OFFSETS, TILE_COUNTS))
         for at, length in zip(page.values(where), page.values(lengths), strict=False)
     )
