@@ -309,19 +309,51 @@ def edited(data: bytes, **tags: Any) -> bytes:
     return file.getvalue()
 
 
-def test_bits_may_begin_with_the_lowest() -> None:
-    values = scene(3, 16, "u")
-    turned = np.packbits(np.unpackbits(values.view(np.uint8), bitorder="little")).view(np.uint16).reshape(values.shape)
-    data = plain(turned, photometric="rgb", planarconfig="contig", extratags=[(266, "H", 1, 2, True)])
-    swapped = plain(
-        np.moveaxis(turned, 2, 0), photometric="rgb", planarconfig="separate", extratags=[(266, "H", 1, 2, True)]
-    )
-    want = pixels(load(plain(values, photometric="rgb")))
-    for stored in (data, swapped):
-        with tifffile.TiffFile(io.BytesIO(stored)) as tiff:
-            if tiff.pages[0].fillorder != 2:
-                pytest.skip("this tifffile does not write the tag")
-        np.testing.assert_array_equal(pixels(load(stored)), want)
+def made(order: str, bits: int, kind: Kind, compression: int, fill: int, planar: bool) -> tuple[bytes, Array]:
+    """A TIFF byte by byte, with what tifffile does not write: packed bits compressed, and in the other order."""
+    high, wide = 13, 21
+    values = np.random.default_rng(bits).integers(0, 2**bits, (high, wide, kind.samples), dtype=np.uint64)
+    stored = values.astype(f"u{max(8, bits) // 8}") if bits % 8 == 0 else values
+    data = []
+    for plane in np.split(stored, kind.samples, axis=2) if planar else [stored]:
+        for rows in (plane[top : top + 5].reshape(len(plane[top : top + 5]), -1) for top in range(0, high, 5)):
+            if bits % 8 == 0:
+                block = rows.astype(rows.dtype.newbyteorder(order)).tobytes()
+            else:
+                ones = rows[..., None] >> np.arange(bits, dtype=np.uint64)[::-1] & np.uint64(1)
+                block = np.packbits(ones.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()
+            block = zlib.compress(block) if compression == 8 else block
+            data.append(block.translate(bytes(int(f"{n:08b}"[::-1], 2) for n in range(256))) if fill == 2 else block)
+    starts, lengths = np.cumsum([8, *map(len, data)]).tolist(), list(map(len, data))
+    end = starts.pop()
+    lists = struct.pack(f"{order}{2 * len(data)}I", *starts, *lengths)
+    lists += struct.pack(f"{order}{kind.samples}H", *[bits] * kind.samples)
+    tags = {
+        256: wide, 257: high, 259: compression, 262: ("miniswhite", "minisblack", "rgb").index(kind.photometric),
+        266: fill, 273: end, 277: kind.samples, 278: 5, 279: end + 4 * len(data), 284: 2 if planar else 1,
+    }  # fmt: skip
+    if kind.extra:
+        tags[338] = 0
+    many = {273: len(data), 279: len(data)}
+    entries = {tag: struct.pack(order + "HHII", tag, 4, many.get(tag, 1), value) for tag, value in tags.items()}
+    place = struct.pack(order + "I", end + 8 * len(data))
+    few = struct.pack(f"{order}{kind.samples}H", *[bits] * kind.samples).ljust(4, b"\0")
+    entries[258] = struct.pack(order + "HHI", 258, 3, kind.samples) + (place if kind.samples > 2 else few)
+    table = struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", end + len(lists))
+    return head + b"".join(data) + lists + table, values
+
+
+@pytest.mark.parametrize("kind", [*KINDS[:3], RGB, Kind("rgb", 3, 4, ("unspecified",))], ids=str)
+def test_bits_are_read_in_either_order_packed_and_compressed(kind: Kind) -> None:
+    for order, bits, compression, fill, planar in itertools.product(
+        ORDERS, (1, 2, 4, 7, 8, 12, 16), (1, 8), (1, 2), (False, True)
+    ):
+        data, values = made(order, bits, kind, compression, fill, planar)
+        want = in_bytes(values[..., : kind.colours], bits, "u", kind.colours)
+        want = 255 - want if kind.photometric == "miniswhite" else want
+        got = pixels(load(data))
+        np.testing.assert_array_equal(got, np.broadcast_to(want, got.shape), err_msg=f"{order} {bits} {fill} {planar}")
 
 
 @pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 1), (2, 2), (4, 2)])
@@ -348,6 +380,12 @@ def test_colours_that_pixels_share_are_spread_over_them(across: int, down: int) 
     np.testing.assert_array_equal(pixels(load(whole)), np.asarray(want))
 
 
+def encoded_jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(scene(1, 8, "u")[..., 0]).save(file, "TIFF", compression="jpeg")
+    return file.getvalue()
+
+
 def test_what_nothing_opens_is_not_called_damaged() -> None:
     colours = scene(3, 8, "u")
     complex_numbers = plain(np.zeros((8, 8), np.complex64))
@@ -359,6 +397,8 @@ def test_what_nothing_opens_is_not_called_damaged() -> None:
         (edited(plain(colours, photometric="rgb"), BitsPerSample=(5, 6, 5)), "bits"),
         (edited(plain(colours[..., 0]), PhotometricInterpretation=4), "mask"),
         (plain(np.zeros((8, 8, 40), np.float64), planarconfig="contig"), "40 x 64-bit float"),
+        (edited(encoded_jpeg(), BitsPerSample=12), "12-bit samples, packed as JPEG"),
+        (edited(encoded_jpeg(), Compression=50001), "WebP"),
     ):
         with pytest.raises(PictureError, match=word) as caught:
             load(data)

@@ -22,11 +22,11 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from PIL import Image, ImageChops
+from PIL import Image
 
 from vitcli.errors import PictureError, VitError, unopened
 from vitcli.impostors import impostor
@@ -173,8 +173,6 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> tupl
         hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
         kind = "raw photograph" if form is RAW else f"{form.name} file"
         raise PictureError("unsupported", f"It is a {kind}: {hint}.") from None
-    if form.name == "TIFF":
-        _quieten_libtiff()
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
     with _explained(form.name, file):
@@ -222,6 +220,8 @@ def _without_texts(file: Sized, decoded: Callable[..., Picture], error: PictureE
 
 def _with_an_end(file: Sized, decoded: Callable[..., Picture], error: PictureError) -> Picture:
     """A JPEG that lacks nothing but its end: whatever follows in its place, its pixels stay as they are."""
+    from PIL import ImageChops
+
     data = _all_of(file).rstrip(b"\xff")
     if not headers.has_one_scan(_in_memory(data)):
         raise error
@@ -274,24 +274,6 @@ def settle_pillow(max_pixels: int = MAX_PIXELS) -> None:
 
 
 _PILLOW = re.compile(r"(PIL|pillow_heif|pillow_jxl)\b")
-
-
-@cache
-def _quieten_libtiff() -> None:
-    """Stop libtiff from printing to stderr what is wrong with a file; Pillow raises an exception for it anyway.
-
-    Its handlers can be taken off in C only. Where the library is not to be reached, its lines merely stay.
-    """
-    import ctypes
-
-    with suppress(AttributeError, OSError):
-        libtiff = ctypes.CDLL(
-            importlib.import_module("PIL._imaging").__file__
-        )  # finds the libraries that Pillow was linked with
-        for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            setter = getattr(libtiff, handler)
-            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-            setter(None)
 
 
 def _upright(image: Image.Image, at_least: int | None, notes: list[str]) -> Picture:

@@ -8,9 +8,13 @@ notes on TIFF trees and on floats.
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import io
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -46,10 +50,11 @@ COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTED: 1, CMYK: 4, YCB
 RAW = (32803, 34892)  # a colour filter's array, and the same made linear: what a sensor saw
 
 # Compressions that give back bytes, whatever these mean; all others know what a pixel is, and are left to Pillow.
-PLAIN = 1
+PLAIN, JPEG = 1, (6, 7)
 BYTEWISE = {PLAIN, 5, 8, 32773, 32946, 34925, 50000}
 PACKED = {
     33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34713: "NEF", 34715: "JBIG",
+    2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34676: "LogLuv", 34677: "LogLuv", 50001: "WebP",
     34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 FLOATS = {16: np.float16, 32: np.float32, 64: np.float64}
@@ -246,8 +251,6 @@ def layout(page: Page) -> Layout:
     photometric = page.value(PHOTOMETRIC)
     compression = page.value(COMPRESSION, PLAIN)
     form = UNSIGNED if forms[0] == 4 else forms[0]  # 4: nobody said
-    if compression not in BYTEWISE:
-        raise unsupported(f"packed as {PACKED.get(compression, f'number {compression}')}")
     if photometric not in COLOURS:
         raise unsupported("a mask" if photometric == MASK else f"its colours are of kind {photometric}")
     if samples < COLOURS[photometric]:
@@ -255,6 +258,8 @@ def layout(page: Page) -> Layout:
     if len(set(bits)) > 1 or len(set(forms)) > 1:
         raise unsupported("samples that differ in their bits")
     what = f"{samples} x {bits[0]}-bit {WORDS.get(form, 'complex')}"
+    if compression not in BYTEWISE:
+        raise unsupported(f"{what}, packed as {PACKED.get(compression, f'number {compression}')}")
     allowed = {UNSIGNED: (*range(1, 17), 32, 64), SIGNED: (8, 16, 32, 64), FLOAT: tuple(FLOATS)}.get(form, ())
     if bits[0] not in allowed or samples * bits[0] > MAX_SAMPLE * 8:
         raise unsupported(what)
@@ -289,8 +294,34 @@ def misread(page: Page) -> bool:
         or (bits < 8 and page.value(PREDICTOR, 1) != 1)  # libtiff refuses it
         or (planar and (plain or photometric not in (RGB, CMYK, YCBCR)))
         or (plain and photometric == YCBCR)  # colours that pixels share
+        or (plain and page.value(FILL, 1) == 2)
         or (page.big and page.order == ">")  # taken for a classic TIFF
     )
+
+
+@cache
+def _libtiff() -> ctypes.CDLL | None:
+    """The library that Pillow decodes with, stopped from printing to stderr what is wrong with a file; Pillow raises an
+    exception for it anyway.
+
+    Its handlers can be taken off in C only. Where it is not to be reached, its lines merely stay.
+    """
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(
+            importlib.import_module("PIL._imaging").__file__
+        )  # finds the libraries that Pillow was linked with
+        for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, handler)
+            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            setter(None)
+        return library
+    return None
+
+
+def _unpacks(compression: int) -> bool:
+    """Whether this build of libtiff undoes a compression that it knows."""
+    library = _libtiff()
+    return library is None or bool(library.TIFFIsCODECConfigured(ctypes.c_uint16(compression)))
 
 
 def opened(file: Sized) -> tuple[Image.Image, list[str]]:
@@ -311,6 +342,9 @@ def opened(file: Sized) -> tuple[Image.Image, list[str]]:
         file = _beginning_at(page)
     elif page.is_part:
         notes.append("only a smaller version")
+    compression, bits = page.value(COMPRESSION, PLAIN), page.value(BITS, 1)
+    if not _unpacks(compression) or (compression in JPEG and bits != 8):  # of 12, Pillow makes something else
+        raise unsupported(f"{bits}-bit samples, packed as {PACKED.get(compression, f'number {compression}')}")
     if not misread(page):
         try:
             file.seek(0)
