@@ -300,6 +300,10 @@ def test_a_jpeg_that_lacks_more_than_its_end_marker_is_truncated() -> None:
         data = encoded(NOISY, "JPEG", **options)
         for lacking in [*range(4, 60), *range(60, len(data) - 700, 97)]:
             assert reason(data[:-lacking]) in ("truncated", "corrupt"), (options, lacking)
+    for options in ({}, {"restart_marker_blocks": 1}, {"restart_marker_blocks": 2}):
+        small = encoded(NOISY.crop((0, 0, 48, 48)), "JPEG", quality=20, **options)
+        for lacking in range(4, len(small) - small.index(b"\xff\xda") - 14):  # also where nothing but a restart is next
+            assert reason(small[:-lacking]) in ("truncated", "corrupt"), (options, lacking)
     several_scans = encoded(NOISY, "JPEG", progressive=True)
     last = several_scans.rindex(b"\xff\xda")
     assert reason(several_scans[:last]) == "truncated"  # what is missing shows in no pixel's lack of data

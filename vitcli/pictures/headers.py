@@ -133,14 +133,15 @@ def segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         byte = file.read(1)
 
 
-def has_one_scan(file: IO[bytes]) -> bool:
-    """Whether all that a JPEG shows is in its first scan: it goes over its pixels once, for all colours together."""
-    frame, kind, last = b"", 0, (0, b"")
+def only_scan(file: IO[bytes]) -> int | None:
+    """Where the first scan of a JPEG begins, if it has all that is shown: all colours, for good; else None."""
+    frame, last = b"", (0, b"")
     for kind, contents in segments(file):
         if kind in _FRAMES:
             frame, sequential = contents, kind not in _PROGRESSIVE
         last = kind, contents
-    return last[0] == 0xDA and len(frame) > 5 and sequential and last[1][:1] == frame[5:6]
+    whole = last[0] == 0xDA and len(frame) > 5 and sequential and last[1][:1] == frame[5:6]
+    return file.tell() if whole else None
 
 
 def without_texts(data: bytes) -> bytes:

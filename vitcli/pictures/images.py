@@ -51,6 +51,10 @@ LARGEST_MENDED = 256 << 20  # bytes of a file that is tried once more, from memo
 _ORIENTATION = 0x0112  # EXIF tag
 
 
+class TooManyPixels(PictureError):
+    """More than the limit, whatever else is wrong."""
+
+
 class Picture(NamedTuple):
     """An upright RGB picture; `size` is (width, height) of the whole picture, also where it was decoded smaller.
 
@@ -88,6 +92,8 @@ def load(
         )
         try:
             return decoded(file)
+        except TooManyPixels:
+            raise
         except PictureError as error:
             mended = _mended(form, error, file)
             if mended is None:
@@ -223,9 +229,13 @@ def _with_an_end(file: Sized, decoded: Callable[..., Picture], error: PictureErr
     from PIL import ImageChops
 
     data = _all_of(file).rstrip(b"\xff")
-    if not headers.has_one_scan(_in_memory(data)):
+    scan = headers.only_scan(_in_memory(data))
+    if scan is None:
         raise error
-    first, *others = (_in_memory(data + bytes([byte]) * 64 + b"\xff\xd9") for byte in (0, 0x55, 0xAA))
+    # Decoders that wait for a restart pass over anything else: the next ones are there too.
+    restarts = len(re.findall(rb"\xff[\xd0-\xd7]", data[scan:]))
+    parts = (b"", *(bytes([0xFF, 0xD0 + (restarts + i) % 8]) for i in range(8)), b"\xff\xd9")
+    first, *others = (_in_memory(data + (bytes([byte]) * 64).join(parts)) for byte in (0, 0x55, 0xAA))
     picture = decoded(first, at_least=None).image
     for other in others:
         if ImageChops.difference(picture, decoded(other, at_least=None).image).getbbox():
@@ -248,7 +258,7 @@ def _in_memory(data: bytes) -> Sized:
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise PictureError(
+        raise TooManyPixels(
             "too_large",
             f"It has {width} x {height} pixels ({width * height / 1e6:,.0f} million), more than the limit of "
             f"{max_pixels / 1e6:,.0f} million: raise --max-pixels if you trust it.",
@@ -293,7 +303,7 @@ def _upright(image: Image.Image, at_least: int | None, notes: list[str]) -> Pict
     notes += getattr(image, "notes", ())
     if image.format == "HEIF":
         turned = image.info.get("original_orientation") or 1  # turned by libheif
-    elif image.format == "TIFF":
+    elif image.format in ("TIFF", "RAW"):
         size = image.size
     else:
         turned = _orientation(image)

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -181,13 +182,11 @@ def main_page(found: list[Page]) -> Page:
     It is one if it says so, if it names a larger one, or if a later page has the same shape and at least twice its
     width. Then it is the largest of those that do not call themselves smaller versions or masks.
     """
-    first, whole = found[0], [page for page in found if not page.is_part]
+    first, *others = found
     if not first.is_part:
-        last = next((at for at, page in enumerate(found[1:], 1) if not page.below), len(found))
-        whole = [
-            first,
-            *(page for at, page in enumerate(found) if not page.is_part and (0 < at < last or _enlarges(first, page))),
-        ]
+        own = list(takewhile(lambda page: page.below, others))
+        others = own + [page for page in others if _enlarges(first, page)]
+    whole = [page for page in (first, *others) if not page.is_part]
     return max(whole or found, key=lambda page: page.pixels)
 
 
