@@ -46,6 +46,7 @@ MAX_PIXELS = 16384 * 12288
 # pixels are then decoded at 1/8 for a network of 224 x 224. What that moves is in docs/decoding.md.
 FAST_MARGIN = 1.6
 
+BLOCKS = 4096  # more bytes than the ten blocks have that a JPEG's colours share, some of them outside the picture
 LARGEST_MENDED = 256 << 20  # bytes of a file that is tried once more, from memory
 
 _ORIENTATION = 0x0112  # EXIF tag
@@ -235,7 +236,7 @@ def _with_an_end(file: Sized, decoded: Callable[..., Picture], error: PictureErr
     # Decoders that wait for a restart pass over anything else: the next ones are there too.
     restarts = len(re.findall(rb"\xff[\xd0-\xd7]", data[scan:]))
     parts = (b"", *(bytes([0xFF, 0xD0 + (restarts + i) % 8]) for i in range(8)), b"\xff\xd9")
-    first, *others = (_in_memory(data + (bytes([byte]) * 64).join(parts)) for byte in (0, 0x55, 0xAA))
+    first, *others = (_in_memory(data + (bytes([byte]) * BLOCKS).join(parts)) for byte in (0, 0x36, 0x55, 0xAA))
     picture = decoded(first, at_least=None).image
     for other in others:
         if ImageChops.difference(picture, decoded(other, at_least=None).image).getbbox():
