@@ -215,7 +215,7 @@ def test_files_of_every_format_come_out_as_when_nothing_is_counted(monkeypatch: 
     assert [load(data).image.tobytes() for data in files] == plain
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS if form.plugin])
+@pytest.mark.parametrize("form", [form for form in FORMATS if form.name != "RAW"])
 def test_what_cameras_write_is_far_from_every_limit(form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise is what takes most bytes for a pixel."""
     if form.name in ("HEIF", "JXL"):

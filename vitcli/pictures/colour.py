@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from vitcli.errors import PictureError
+
+UPRIGHT = {  # what turns a picture upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 BAND = 2**20  # pixels that are converted at a time, where that needs memory of its own
 
@@ -59,21 +71,12 @@ def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
     brightest. Raises PictureError where a pixel is not finite.
     """
     values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
     sixteen = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
     tags = getattr(image, "tag_v2", {})
     if sixteen:
-        black, white = 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0  # 258: BitsPerSample
+        grey = scaled(values, 0.0, 4095.0 if tags.get(258) == (12,) else 65535.0)  # 258: BitsPerSample
     else:
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        black, white = next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
-    grey = np.empty(values.shape, np.uint8)
-    rows = max(1, BAND // values.shape[1])  # float64 takes eight bytes
-    for top in range(0, len(values), rows):
-        part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
-        grey[top : top + rows] = np.rint(part)
+        grey = scaled(values, *bounds(values, image.mode == "F"))
     if tags.get(262) == 0:  # PhotometricInterpretation: zero is white, which Pillow heeds up to 8 bits
         grey = 255 - grey
     clear = image.info.get("transparency")
@@ -82,3 +85,22 @@ def _from_deep_grey(image: Image.Image, notes: list[str]) -> Image.Image:
         notes.append("alpha on white")
     notes.append("16-bit scaled" if sixteen else "float scaled" if image.mode == "F" else "32-bit scaled")
     return Image.fromarray(grey).convert("RGB")
+
+
+def bounds(values: npt.NDArray[Any], floats: bool) -> tuple[float, float]:
+    """What is black and white among values whose format fixes neither. Raises PictureError for NaN and infinity."""
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PictureError("not_finite", "It has pixels that are not numbers (NaN or infinity).")
+    tops = (1.0, 255.0, 65535.0) if floats else (255.0, 65535.0)
+    return next(((0.0, top) for top in tops if low >= 0 and high <= top), (low, high))
+
+
+def scaled(values: npt.NDArray[Any], black: float, white: float) -> npt.NDArray[np.uint8]:
+    """Values between black and white, both included -> bytes, in the same shape."""
+    result = np.empty(values.shape, np.uint8)
+    rows = max(1, BAND // values[0].size)  # float64 takes eight bytes
+    for top in range(0, len(values), rows):
+        part = (values[top : top + rows].astype(np.float64) - black) * (255 / ((white - black) or 1.0))
+        result[top : top + rows] = np.rint(part)
+    return result

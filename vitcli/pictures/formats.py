@@ -19,7 +19,7 @@ class Format(NamedTuple):
     name: str  # Pillow's name, where it has one
     endings: str
     magic: bytes  # regular expression of how its files begin
-    plugin: str | None = None  # the module that registers its decoder with Pillow
+    plugin: str | None = None  # the module that registers its decoder with Pillow; ours have a function, `opened`
     extra: str | None = None  # the optional dependency that brings the plug-in
     memory: int = 12  # bytes for each pixel, at most, until the picture is upright and RGB (measured, of every mode)
     stored: int = 16  # bytes of the file for each pixel, at most
@@ -32,14 +32,20 @@ class Format(NamedTuple):
 #
 # An ISO media file names its brands right after `ftyp`; AVIF and HEIF may both call themselves mif1 first. "BM" alone
 # also begins words: a BMP is known by the length of the header that follows its own of 14 bytes.
+RAW = Format(
+    "RAW", ".nef .nrw .cr2 .cr3 .crw .arw .sr2 .dng .raf .orf .rw2 .pef .srw .3fr .iiq",
+    rb"II\*\0.{4}(?:CR\x02|IIII)|MM\0\*.{4}MMMM|IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|.{4}ftypcrx |.{6}HEAPCCDR",
+    "vitcli.pictures.raw", "raw", memory=32, whole=True,
+)  # fmt: skip
 AVIF = rb"\0\0..ftyp(?:avi[fs]|(?:mif1|msf1)....(?:....){0,6}avi[fs])"
 FORMATS = (
     Format("JPEG", ".jpg .jpeg .jpe .jfif .mpo", rb"\xff\xd8\xff", "PIL.JpegImagePlugin"),
-    Format("PNG", ".png .apng", rb"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin"),
+    Format("PNG", ".png .apng", rb"\x89PNG\r\n\x1a\n(?!.{4}CgBI)", "PIL.PngImagePlugin"),
     Format("WEBP", ".webp", rb"RIFF....WEBP", "PIL.WebPImagePlugin", memory=24, whole=True),
     Format("GIF", ".gif", rb"GIF8[79]a", "PIL.GifImagePlugin"),
     Format("BMP", ".bmp .dib", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "PIL.BmpImagePlugin", read=8),
-    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "PIL.TiffImagePlugin", memory=16, whole=True),
+    RAW,  # the rest of which begin as TIFFs do: `tiff` tells them by their directories
+    Format("TIFF", ".tif .tiff", rb"II[*+]\0|MM\0[*+]", "vitcli.pictures.tiff", memory=16, whole=True),
     Format("PPM", ".ppm .pgm .pbm .pnm", rb"P[1-6f][\s#]", "PIL.PpmImagePlugin", memory=16, stored=32, read=32),
     Format("AVIF", ".avif", AVIF, "PIL.AvifImagePlugin", memory=24, whole=True),
     Format(
@@ -51,6 +57,7 @@ FORMATS = (
 
 # Named, so that people know: each has a row that says so, rather than being passed over in silence.
 OTHERS = (
+    Format("CgBI", "", rb"\x89PNG\r\n\x1a\n.{4}CgBI"),  # how Xcode packs the PNGs of an app
     Format("PDF", ".pdf", rb"%PDF-"),
     Format("PostScript", ".eps", rb"%!PS|\xc5\xd0\xd3\xc6"),
     Format("SVG", ".svg", rb"(?:\xef\xbb\xbf)?\s*<(?:svg\b|\?xml.*<svg\b|!DOCTYPE svg)"),
@@ -65,6 +72,17 @@ OTHERS = (
     Format("Targa", ".tga", rb"(?!)"),  # it has no beginning of its own
     Format("OpenEXR", "", rb"\x76\x2f\x31\x01"),
     Format("video", "", rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "),
+)
+
+# Archives, by their contents; those that vit opens are known by their names, before anybody looks into them.
+PACKED = (
+    Format("7z", "", rb"7z\xbc\xaf\x27\x1c"),
+    Format("rar", "", rb"Rar!\x1a\x07"),
+    Format("gzip", "", rb"\x1f\x8b\x08"),
+    Format("bzip2", "", rb"BZh[1-9]1AY&SY"),
+    Format("xz", "", rb"\xfd7zXZ\0"),
+    Format("zstd", "", rb"\x28\xb5\x2f\xfd"),
+    Format("zip", "", rb"PK\x03\x04"),
 )
 
 ENDINGS = frozenset(ending for form in (*FORMATS, *OTHERS) for ending in form.endings.split())

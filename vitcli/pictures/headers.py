@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import IO, Literal
 
@@ -32,9 +33,6 @@ MAX_PASSES = 50
 # make all of it of a frame of any size.
 LARGE_CANVAS, FILLED = 1 << 24, 16
 
-# Bytes of one value of a TIFF's tag, by its kind.
-TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-
 SCAN = 10  # bytes of the smallest header of a scan
 MANY = 1 << 18  # markers within the pixels of a JPEG that are looked at
 PIECE = 1 << 20  # bytes read at a time
@@ -42,6 +40,8 @@ _MARKER = rb"\xff[^\x00\xff\xd0-\xd7]"  # within pixels, other bytes follow FF o
 _SEQUENCE = rb"\x0a[\x05-\x7f]"  # an AV1 sequence header and its length
 _BEGUN = rb"\x12\0\x0a[\x05-\x7f]"  # the same after a temporal delimiter, as most encoders begin
 _BARE = frozenset(b"\x00\x01\xc8" + bytes(range(0xD0, 0xDA)) + bytes(range(0xF0, 0xFE)))  # nothing belongs to them
+_UNNEEDED = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")  # chunks of a PNG that say nothing of its pixels
+_TURNING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # but for these
 _PROGRESSIVE = b"\xc2\xc6\xca\xce"
 _FRAMES = bytes(range(0xC0, 0xC4)) + bytes(range(0xC5, 0xC8)) + bytes(range(0xC9, 0xCC)) + bytes(range(0xCD, 0xD0))
 
@@ -72,7 +72,11 @@ def cut_short(name: str, file: IO[bytes]) -> bool:
         start = int.from_bytes(head[4:8], order)
         file.seek(start)
         return start + 2 + 12 * int.from_bytes(file.read(2), order) + 4 > size
-    if name in ("AVIF", "HEIF", "JXL"):
+    if name == "RAW" and head.startswith(b"FUJIFILM"):  # a table of where a JPEG, metadata and the sensor's data are
+        file.seek(84)
+        places = struct.unpack(">6I", file.read(24).ljust(24, b"\0"))
+        return any(at + length > size for at, length in zip(places[::2], places[1::2], strict=True))
+    if name in ("AVIF", "HEIF", "JXL") or (name == "RAW" and head[4:8] == b"ftyp"):
         return any(end > size for _, _, end in boxes(file, size))
     return False
 
@@ -85,30 +89,6 @@ def check_claims(name: str, file: Sized, size: tuple[int, int], max_pixels: int)
         check_avif(file, size)
     elif name == "PPM":
         check_digits(file)
-
-
-def check_tags(file: Sized) -> None:
-    """Raise PictureError for a TIFF whose tags claim more data than its file holds: libtiff reads the same bytes for
-    each of them, past every limit of ours, as it reads the file itself.
-    """
-    head = file.read(16)
-    order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
-    big = b"+" in head[2:4]
-    count, entry, here = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)  # an entry ends with its data, or where that is
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head.ljust(16, b"\0"), 8 if big else 4)
-    if start >= file.size:
-        return  # Pillow says what is wrong
-    file.seek(start)
-    (entries,) = struct.unpack(order + count, file.read(struct.calcsize(count)).ljust(struct.calcsize(count), b"\0"))
-    length = struct.calcsize(order + entry) + here
-    table = file.read(min(entries, 0xFFFF) * length)
-    claimed = 0
-    for at in range(0, len(table) - length + 1, length):
-        _, kind, number = struct.unpack_from(order + entry, table, at)
-        size = number * TAG_SIZES.get(kind, 0)
-        claimed += size if size > here else 0
-    if claimed > file.size + SMALL:
-        raise PictureError("corrupt", "Its tags claim more data than the file holds: it is damaged, or made to harm.")
 
 
 def check_exif(file: Sized) -> None:
@@ -170,6 +150,45 @@ def segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
                 return
             file.seek(start + max(2, int.from_bytes(head[:2], "big")))
         byte = file.read(1)
+
+
+def only_scan(file: IO[bytes]) -> int | None:
+    """Where the first scan of a JPEG begins, if it has all that is shown: all colours, for good; else None."""
+    frame, last = b"", (0, b"")
+    for kind, contents in segments(file):
+        if kind in _FRAMES:
+            frame, sequential = contents, kind not in _PROGRESSIVE
+        last = kind, contents
+    whole = last[0] == 0xDA and len(frame) > 5 and sequential and last[1][:1] == frame[5:6]
+    return file.tell() if whole else None
+
+
+def without_texts(data: bytes) -> bytes:
+    """A PNG without its colour profile and its texts, but for those small ones that may say how it is to be turned."""
+    kept, at = [data[:8]], 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if kind not in _UNNEEDED or (data.startswith(_TURNING, at + 8) and _fits(data[at:end], kind)):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _fits(chunk: bytes, kind: bytes) -> bool:
+    """Whether a chunk of text is whole and stays small when it is unpacked."""
+    if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return False
+    packed = chunk[8:-4].partition(b"\0")[2]
+    if kind == b"tEXt" or (kind == b"iTXt" and packed[:1] == b"\0"):
+        return len(chunk) < PIECE
+    text = packed[1:] if kind == b"zTXt" else packed[2:].partition(b"\0")[2].partition(b"\0")[2]
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(text, PIECE)
+    except zlib.error:
+        return False
+    return unpacking.eof
 
 
 def scans(file: IO[bytes], most: int) -> int:

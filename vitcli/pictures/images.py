@@ -20,9 +20,9 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -33,7 +33,8 @@ from vitcli.impostors import impostor
 from vitcli.pictures import colour, headers
 from vitcli.pictures.bounded import Sized, bounded
 from vitcli.pictures.budget import BUDGET, Share
-from vitcli.pictures.formats import HEAD, OTHERS, Format, recognised
+from vitcli.pictures.colour import UPRIGHT
+from vitcli.pictures.formats import HEAD, OTHERS, PACKED, RAW, Format, recognised
 from vitcli.pictures.reduced import Box, Reduced
 
 # The largest pictures that cameras make: 200-megapixel phones store 16384 x 12288. A file of a few kilobytes can claim
@@ -45,16 +46,14 @@ MAX_PIXELS = 16384 * 12288
 # pixels are then decoded at 1/8 for a network of 224 x 224. What that moves is in docs/decoding.md.
 FAST_MARGIN = 1.6
 
+BLOCKS = 4096  # more bytes than the ten blocks have that a JPEG's colours share, some of them outside the picture
+LARGEST_MENDED = 256 << 20  # bytes of a file that is tried once more, from memory
+
 _ORIENTATION = 0x0112  # EXIF tag
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+
+class TooManyPixels(PictureError):
+    """More than the limit, whatever else is wrong."""
 
 
 class Picture(NamedTuple):
@@ -88,21 +87,37 @@ def load(
         with BUDGET.share() as own:
             return load(source, max_pixels=max_pixels, decode=decode, at_least=at_least, share=own)
     with _explained(), _opened(source) as file:
-        form = _recognised(file.read(HEAD))
-        image = _opened_by(form, file, max_pixels, share)
-        _check_pixels(image.size, max_pixels)
-        share.take(_needed(form, image.size, file))
-        file.allow_pixels(form, image.size)
-        headers.check_claims(form.name, file, image.size, max_pixels)
-        file.allow_pixels(form, image.size)  # which may have been read once
-        with _explained(form.name, file):
-            return _upright(image, at_least if decode == "fast" else None)
+        form = _recognised(file)
+        decoded = partial(
+            _decoded, form, max_pixels=max_pixels, at_least=at_least if decode == "fast" else None, share=share
+        )
+        try:
+            return decoded(file)
+        except TooManyPixels:
+            raise
+        except PictureError as error:
+            mended = _mended(form, error, file)
+            if mended is None:
+                raise
+            return mended(decoded, error)
+
+
+def _decoded(form: Format, file: Sized, max_pixels: int, at_least: int | None, share: Share) -> Picture:
+    """A file of this format -> its picture."""
+    image, notes = _opened_by(form, file, max_pixels, share)
+    _check_pixels(image.size, max_pixels)
+    share.take(_needed(form, image.size, file, getattr(image, "memory", 0)))
+    file.allow_pixels(form, image.size)
+    headers.check_claims(form.name, file, image.size, max_pixels)
+    file.allow_pixels(form, image.size)  # which may have been read once
+    with _explained(form.name, file):
+        return _upright(image, at_least, notes)
 
 
 def upright(image: Image.Image) -> Picture:
     """A PIL image in any mode -> its picture, by the same policy. Raises PictureError."""
     with _explained(image.format or "picture"):
-        return _upright(image, None)
+        return _upright(image, None, [])
 
 
 @contextmanager
@@ -111,7 +126,7 @@ def _opened(source: Path | bytes) -> Iterator[Sized]:
     if isinstance(source, bytes):
         if not source:
             raise PictureError("empty", "It holds no bytes.")
-        yield bounded(io.BytesIO(source), len(source))  # type: ignore[arg-type]  # not raw, but read so
+        yield _in_memory(source)
         return
     try:
         _check_regular(source.stat())  # first, because opening a FIFO already wakes up its writer
@@ -134,11 +149,18 @@ def _check_regular(info: os.stat_result) -> None:
         raise PictureError("not_a_file", f"It is a {kind}, not a file.")
 
 
-def _recognised(head: bytes) -> Format:
+def _recognised(file: Sized) -> Format:
+    head = file.read(HEAD)
     if form := recognised(head):
+        if form.name == "TIFF":
+            from vitcli.pictures import tiff
+
+            return RAW if tiff.is_raw(file) else form
         return form
     if other := recognised(head, OTHERS):
         raise PictureError("unsupported", f"{other.name} files are not among those that vit opens: convert it to PNG.")
+    if packed := recognised(head, PACKED):
+        raise PictureError("unsupported", f"It is packed with {packed.name}, not a picture: unpack it.")
     what = impostor(head)
     if what == "a git-lfs pointer":
         raise PictureError("not_a_picture", f"It is {what}: fetch the picture itself with `git lfs pull`.")
@@ -146,8 +168,8 @@ def _recognised(head: bytes) -> Format:
     raise PictureError("not_a_picture", f"Its contents are {kind}, whatever its name: look into it, or leave it out.")
 
 
-def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Image.Image:
-    """The picture, its header read and its pixels not yet decoded."""
+def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> tuple[Image.Image, list[str]]:
+    """The picture, its header read and its pixels not yet decoded, and notes on which of several it is."""
     try:
         plugin = importlib.import_module(form.plugin or "")
         if form.name == "HEIF":
@@ -156,39 +178,93 @@ def _opened_by(form: Format, file: Sized, max_pixels: int, share: Share) -> Imag
         with suppress(FileNotFoundError), Path(os.devnull).open():
             pass  # without a file left, nothing can be imported either
         hint = f"install its plug-in with: pip install 'vitcli[{form.extra}]'" if form.extra else "reinstall Pillow"
-        raise PictureError("unsupported", f"It is a {form.name} file: {hint}.") from None
-    if form.name == "TIFF":
-        _quieten_libtiff()
+        kind = "raw photograph" if form is RAW else f"{form.name} file"
+        raise PictureError("unsupported", f"It is a {kind}: {hint}.") from None
     if not getattr(plugin, "SUPPORTED", True):
         raise PictureError("unsupported", f"It is a {form.name} file, which this build of Pillow cannot decode.")
     with _explained(form.name, file):
         file.allow(form)
         file.seek(0)
-        if check := {"JPEG": headers.check_exif, "TIFF": headers.check_tags}.get(form.name):
-            check(file)
+        if form.name == "JPEG":
+            headers.check_exif(file)
         # Two decoders claim memory for the whole picture, or decode it, as soon as they are given the file.
         if size := headers.claimed_size(form.name, file):
             _check_pixels(size, max_pixels)
             share.take(_needed(form, size, file))
         file.seek(0)
+        if opened := getattr(plugin, "opened", None):
+            found: tuple[Image.Image, list[str]] = opened(file)
+            return found
         # What Image.open does, without its importing five plug-ins first, and with ours as the only candidate.
         image = Image.OPEN[form.name][0](file, "")
         if form.name == "PPM":
             from vitcli.pictures import netpbm
 
             netpbm.quicken(image)
-        return image
+        return image, []
 
 
-def _needed(form: Format, size: tuple[int, int], file: Sized) -> int:
-    """Bytes of memory that decoding takes; a file that is taken whole is kept twice, by Pillow and by its decoder."""
-    return size[0] * size[1] * form.memory + (2 * file.size if form.whole else 0)
+def _needed(form: Format, size: tuple[int, int], file: Sized, memory: int = 0) -> int:
+    """Bytes of memory that decoding takes, where a pixel takes so many; a file that is taken whole is kept twice, by
+    Pillow and by its decoder.
+    """
+    return size[0] * size[1] * max(form.memory, memory) + (2 * file.size if form.whole else 0)
+
+
+def _mended(
+    form: Format, error: PictureError, file: Sized
+) -> Callable[[Callable[..., Picture], PictureError], Picture] | None:
+    """How a file that failed is tried once more, where what is wrong with it may be no matter to its pixels."""
+    if form.name == "PNG" and error.reason in ("too_large", "corrupt") and file.size <= LARGEST_MENDED:
+        return partial(_without_texts, file)
+    if form.name == "JPEG" and error.reason == "truncated" and file.size <= LARGEST_MENDED:
+        return partial(_with_an_end, file)
+    return None
+
+
+def _without_texts(file: Sized, decoded: Callable[..., Picture], error: PictureError) -> Picture:
+    """A PNG without its colour profile and those texts that say nothing of its pixels, however large or damaged."""
+    data = headers.without_texts(_all_of(file))
+    if len(data) == file.size:
+        raise error
+    return decoded(_in_memory(data))
+
+
+def _with_an_end(file: Sized, decoded: Callable[..., Picture], error: PictureError) -> Picture:
+    """A JPEG that lacks nothing but its end: whatever follows in its place, its pixels stay as they are."""
+    from PIL import ImageChops
+
+    data = _all_of(file).rstrip(b"\xff")
+    scan = headers.only_scan(_in_memory(data))
+    if scan is None:
+        raise error
+    # Decoders that wait for a restart pass over anything else: the next ones are there too.
+    restarts = len(re.findall(rb"\xff[\xd0-\xd7]", data[scan:]))
+    parts = (b"", *(bytes([0xFF, 0xD0 + (restarts + i) % 8]) for i in range(8)), b"\xff\xd9")
+    first, *others = (_in_memory(data + (bytes([byte]) * BLOCKS).join(parts)) for byte in (0, 0x36, 0x55, 0xAA))
+    picture = decoded(first, at_least=None).image
+    for other in others:
+        if ImageChops.difference(picture, decoded(other, at_least=None).image).getbbox():
+            raise error
+    mended = decoded(_in_memory(data + b"\xff\xd9"))
+    return mended._replace(notes=(*mended.notes, "no end marker"))
+
+
+def _all_of(file: Sized) -> bytes:
+    """All its bytes, once more."""
+    file.left = file.size
+    file.seek(0)
+    return file.read()
+
+
+def _in_memory(data: bytes) -> Sized:
+    return bounded(io.BytesIO(data), len(data))  # type: ignore[arg-type]  # not raw, but read so
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise PictureError(
+        raise TooManyPixels(
             "too_large",
             f"It has {width} x {height} pixels ({width * height / 1e6:,.0f} million), more than the limit of "
             f"{max_pixels / 1e6:,.0f} million: raise --max-pixels if you trust it.",
@@ -216,27 +292,10 @@ def settle_pillow(max_pixels: int = MAX_PIXELS) -> None:
 _PILLOW = re.compile(r"(PIL|pillow_heif|pillow_jxl)\b")
 
 
-@cache
-def _quieten_libtiff() -> None:
-    """Stop libtiff from printing to stderr what is wrong with a file; Pillow raises an exception for it anyway.
-
-    Its handlers can be taken off in C only. Where the library is not to be reached, its lines merely stay.
-    """
-    import ctypes
-
-    with suppress(AttributeError, OSError):
-        libtiff = ctypes.CDLL(
-            importlib.import_module("PIL._imaging").__file__
-        )  # finds the libraries that Pillow was linked with
-        for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            setter = getattr(libtiff, handler)
-            setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-            setter(None)
-
-
-def _upright(image: Image.Image, at_least: int | None) -> Picture:
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO's first picture is the photograph
+def _upright(image: Image.Image, at_least: int | None, notes: list[str]) -> Picture:
+    if (
+        not notes and getattr(image, "is_animated", False) and image.format != "MPO"
+    ):  # an MPO's first picture is the photograph
         notes.append("first frame")
     size = image.size
     reduced: Reduced | None = None
@@ -247,18 +306,19 @@ def _upright(image: Image.Image, at_least: int | None) -> Picture:
             reduced = Reduced(round(size[0] / drafted[1][2]), drafted[1])
     turned = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)  # Pillow turns TIFFs itself, and forgets it did
     image.load()
+    notes += getattr(image, "notes", ())
     if image.format == "HEIF":
         turned = image.info.get("original_orientation") or 1  # turned by libheif
-    elif image.format == "TIFF":
+    elif image.format in ("TIFF", "RAW"):
         size = image.size
     else:
         turned = _orientation(image)
     rgb = colour.rgb(image, notes)
-    if turned in _UPRIGHT:
+    if turned in UPRIGHT:
         notes.append("rotated")
         if image.format not in ("TIFF", "HEIF"):
             reduced = reduced and reduced._replace(box=_turned(reduced.box, rgb.size, turned))
-            rgb = rgb.transpose(_UPRIGHT[turned])
+            rgb = rgb.transpose(UPRIGHT[turned])
             size = size if turned < 5 else size[::-1]
     return Picture(rgb, size, tuple(notes), reduced)
 
@@ -281,7 +341,7 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata raises all sorts of things, and is no reason to refuse a picture
         return 1
-    return orientation if orientation in _UPRIGHT else 1
+    return orientation if orientation in UPRIGHT else 1
 
 
 @contextmanager
