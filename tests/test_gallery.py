@@ -262,7 +262,7 @@ def test_in_a_browser_everything_is_done_by_keyboard(browser: Any, tmp_path: Pat
     assert page.inner_text("dialog h2") == "photos/1.jpg"
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="hidden")
-    assert page.evaluate("document.activeElement.title") == "photos/1.jpg"
+    page.wait_for_function("document.activeElement.title === 'photos/1.jpg'")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "find"
     page.keyboard.type("tench")

@@ -57,6 +57,7 @@ class Given:
 
     inputs: list[Input] | ReadAhead[Input]
     known: int | None
+    likely: int | None  # how many there are, as far as that decides what computes
     again: Callable[[], Iterator[Input]] | None  # lists them once more, to be counted; None where that cannot be
     passed: Passed  # what folders and archives hold besides, as far as they are listed
 
@@ -85,13 +86,15 @@ class Given:
 
         coming, here = ReadAhead(inputs(passed)), countable(names)
         card = device != "cpu" and hardware.accelerator_likely()  # compiling pays for a long run only
-        counted = (backend.WORTH_COMPILING if card else COUNTED) if here else FEW
-        known = coming.count(counted, None if here else SOON)
+        counted = backend.WORTH_COMPILING if card and here else COUNTED
+        likely = coming.count(counted, None if here else SOON)
+        # of what may be slow to come (lists, servers) some is answered before the rest is there, unless there is little
+        known = likely if here or (likely is not None and likely <= FEW) else None
         if known == 0:
             where = ", ".join("the list on stdin" if name == "-" else name for name in names)
             raise VitError(f"There are no pictures in {where}. {passed.sentence()}".rstrip())
         again = inputs if here and not options.stdin_image else None
-        return cls(coming if known is None else list(coming.items), known, again, passed)
+        return cls(coming if known is None else list(coming.items), known, likely, again, passed)
 
     @property
     def few(self) -> int | None:
@@ -272,7 +275,7 @@ def load(
             device=network.device,
             dtype=network.dtype,
             engine=network.engine,
-            pictures=None if resumable else given.known,
+            pictures=None if resumable else given.likely,
             batch=network.batch,
             compile="off" if resumable and network.compile == "auto" else network.compile,
             topk=rows.topk,

@@ -8,6 +8,7 @@ Pictures are decoded by vit, as for every other model; everything after that is 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,12 @@ class Processor:
                 "through the network together.",
             )
         return np.ascontiguousarray(pixels)
+
+    @property
+    def size(self) -> int:
+        """The side of a square of bytes, of each colour, that takes as much memory as these float32 numbers do."""
+        height, width = (self.shape or (3, 1, 1))[1:]
+        return math.ceil(2 * math.sqrt(height * width))
 
     def record(self) -> dict[str, Any]:
         """Its settings as JSON-ready values."""
