@@ -79,7 +79,24 @@ def test_what_cannot_be_read_is_a_row_and_costs_no_neighbour(vit: Vit, tiny: Pat
     assert [row["status"] for row in lines(done.stdout)] == ["failed", "ok", "failed"]
     told = vit("explain", broken, picture, "-m", tiny, "-o", tmp_path / "more")
     assert told.stdout.startswith(f"{broken}: The JPEG data ends too early")
-    assert "Wrote" in told.stderr
+    assert f"Wrote {tmp_path / 'more'}." in told.stderr
+
+
+def test_the_summary_says_where_drawings_went_and_what_a_folder_holds_besides(
+    vit: Vit, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        noise(1).save(folder / name)
+    (folder / "bad.jpg").write_bytes(b"nothing")
+    (folder / "more.zip").write_bytes(b"PK")
+    done = vit("explain", folder, "-m", tiny, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    assert "2 classified, 1 failed" in done.stderr
+    assert "1 archive" in done.stderr
+    assert f"Wrote {tmp_path / 'out'}." in done.stderr
+    assert "rows" not in done.stderr
 
 
 def test_classes_stand_side_by_side_each_with_its_own_map(vit: Vit, tiny: Path, picture: Path, tmp_path: Path) -> None:
@@ -154,7 +171,7 @@ def test_a_drawings_name_is_one_that_every_system_takes(path: str, stem: str, tm
 def explanation(path: str, size: tuple[int, int], without: float = 0.1) -> Explanation:
     label = Label(1, None, "cat", 0.9)
     reason = Reason(label, np.eye(2, dtype=np.float32), without, 0.5)
-    return Explanation(path, (label,), size, (), "gradient", (0, 0, *size), (reason,))
+    return Explanation(path, (label,), size, seen=(0, 0, *size), reasons=(reason,))
 
 
 def test_a_picture_that_has_changed_since_is_not_drawn_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`Drawings`: explanations as pictures in a folder.
+"""`Drawings`: explanations as pictures in a folder. `Drawer`: an explainer whose explanations are drawn as they come.
 
 cat.explained.jpg    the picture at its own size, the map of each class over it, and what the deletion check found
 cat.explained.npy    with `raw`: the maps, float32 [classes g g]
@@ -11,15 +11,17 @@ import io
 import json
 import os
 import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vitcli.errors import OutputError, PictureError
 from vitcli.escaping import decodable, printable, strict
-from vitcli.explainer import DELETED, Explanation, Reason
+from vitcli.explainer import DELETED, Explainer, Explanation, Reason
 from vitcli.pictures import images
 from vitcli.pictures.budget import BUDGET
 from vitcli.sources import fetched
@@ -31,8 +33,12 @@ from vitcli.writers.table import score
 if TYPE_CHECKING:
     from PIL import Image
 
+    from vitcli.network.backend import Pixels
     from vitcli.pictures.overlay import Style
+    from vitcli.pictures.preprocess import Preprocess
+    from vitcli.results import Result
     from vitcli.sources import Input
+    from vitcli.streaming import Prepared
 
 MARK = ".explained"
 LONGEST = 120  # bytes of a file's name before MARK: file systems take 255
@@ -138,6 +144,72 @@ class Drawings:
             chosen = f"{name} ({number})"
         self.names.add(chosen.casefold())
         return chosen + MARK
+
+
+class Drawer:
+    """What explains and draws: it stands on both sides of a stream, as its model and as what answers are written to.
+
+    The stream asks `wanted` of each input, in order, and writes one answer for each before it makes the next. `tell`
+    gets each answer, and the file that it was drawn into.
+    """
+
+    skipped = 0
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        drawings: Drawings,
+        tell: Callable[[Result, Path | None], object],
+        max_pixels: int = images.MAX_PIXELS,
+    ) -> None:
+        self.explainer, self.drawings, self.tell, self.max_pixels = explainer, drawings, tell, max_pixels
+        self.due: deque[Input] = deque()  # inputs without an answer
+        self.drawn: Path | None = None  # what the answer that comes next was drawn into
+
+    @property
+    def device(self) -> str:
+        """Where the network runs."""
+        return self.explainer.device
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How pictures become the network's input."""
+        return self.explainer.preprocess
+
+    def submit(self, pixels: Pixels, pad_to: int | None = None) -> Callable[[], Iterable[Any]]:
+        """As the explainer's."""
+        return self.explainer.submit(pixels, pad_to)
+
+    def answer(self, picture: Prepared, row: Any) -> Explanation:
+        """The explanation, drawn. Raises as `Explainer.answer` and `Drawings.save`."""
+        explanation = self.explainer.answer(picture, row)
+        self.drawn = self.drawings.save(self.due[0], explanation, self.max_pixels)
+        return explanation
+
+    def wanted(self, item: Input) -> bool:
+        """Every input is."""
+        self.due.append(item)
+        return True
+
+    def write(self, result: Result) -> None:
+        """Take the answer of the input that is due."""
+        self.due.popleft()
+        self.tell(result, self.drawn)
+        self.drawn = None
+
+    def flush(self) -> None:
+        """Everything was told at once."""
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """None is kept."""
+        return iter(())
+
+    def __enter__(self) -> Drawer:
+        self.drawings.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.drawings.__exit__(*error)
 
 
 def lines(reason: Reason) -> list[str]:

@@ -25,6 +25,7 @@ from vitcli.streaming import Prepared
 
 if TYPE_CHECKING:
     from vitcli.network.model import ViT
+    from vitcli.pictures.preprocess import Preprocess
 
 Map = npt.NDArray[np.float32]
 Method = Literal["gradient", "legrad", "rollout", "attention"]
@@ -56,31 +57,17 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """A picture's best labels, and what spoke for each class that was asked for (by default the best)."""
+class Explanation(Prediction):
+    """A prediction, and what spoke for each class that was asked for (by default the best)."""
 
-    path: str
-    top: tuple[Label, ...]
-    size: tuple[int, int]
-    notes: tuple[str, ...]
-    method: Method
-    seen: tuple[
-        float, float, float, float
-    ]  # the part of the upright picture that the map covers: left top right bottom
-    reasons: tuple[Reason, ...]
-
-    @property
-    def prediction(self) -> Prediction:
-        """The answer that was explained."""
-        return Prediction(self.path, self.top, self.size, self.notes)
+    method: Method = "gradient"
+    seen: tuple[float, float, float, float] = (0, 0, 0, 0)  # what maps cover of the picture: left, top, right, bottom
+    reasons: tuple[Reason, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The explanation as JSON-ready values."""
         return {
-            "path": self.path,
-            "status": "ok",
-            "size": list(self.size),
-            "notes": list(self.notes),
+            **Prediction.record(self),
             "method": self.method,
             "class_specific": CLASS_SPECIFIC[self.method],
             "seen": [round(edge, 3) for edge in self.seen],
@@ -114,7 +101,7 @@ class Explainer:
         return self.classifier.device
 
     @property
-    def preprocess(self) -> Any:
+    def preprocess(self) -> Preprocess:
         """How pictures become the network's input."""
         return self.classifier.preprocess
 
@@ -165,8 +152,15 @@ class Explainer:
         """The explanation of a picture. Raises as `Classifier.top`."""
         logits, reasons = row
         top = self.classifier.top(logits, self.classifier.topk)
-        seen = self.preprocess.seen(picture.size)
-        return Explanation(picture.path, top, picture.size, picture.notes, self.method, seen, tuple(reasons))
+        return Explanation(
+            picture.path,
+            top,
+            picture.size,
+            picture.notes,
+            method=self.method,
+            seen=self.preprocess.seen(picture.size),
+            reasons=tuple(reasons),
+        )
 
 
 def highest(relevance: Map, share: float) -> npt.NDArray[np.intp]:

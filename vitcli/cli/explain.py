@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vitcli.cli import console, options, run
-from vitcli.cli.stopping import stopping
 
 if TYPE_CHECKING:
-    from vitcli.explainer import Explanation
     from vitcli.labels import Labels
-    from vitcli.results import Failure
-    from vitcli.sources import Input
+    from vitcli.results import Result
 
 
 @options.grouped
@@ -79,74 +75,31 @@ def explain(
     The default method is the gradient-weighted attention of all layers (Chefer
     et al., 2021); docs/explain.md has the others, and how they compare.
     """
-    from vitcli.drawings import Drawings
-    from vitcli.errors import PictureError, UsageError
-    from vitcli.explainer import CLASS_SPECIFIC, Explainer, Explanation
+    from vitcli.drawings import Drawer, Drawings
+    from vitcli.errors import UsageError
+    from vitcli.explainer import CLASS_SPECIFIC, Explainer
     from vitcli.gallery import Gallery, titled
-    from vitcli.pictures.images import MAX_PIXELS, settle_pillow
-    from vitcli.report import Report, Summary
-    from vitcli.results import Failure
-    from vitcli.sources.counting import count
-    from vitcli.streaming import Shown, stream
+    from vitcli.pictures.images import MAX_PIXELS
 
     if not paths and not inputs.stdin_image:
         raise UsageError("Name at least one picture or folder, or - to read names from stdin.")
-    folder = Drawings(output, style=style, raw=raw, force=force)
-    run.apart(options.Rows(force=force), run.named(paths or [], weights), {"--html": html})
+    drawings, rows = Drawings(output, style=style, raw=raw, force=force), options.Rows(force=force)
+    run.apart(rows, run.named(paths or [], weights), {"--html": html})
     network = options.Network(model=model, device=device, dtype="float32", engine="torch", download=download, batch=1)
-    given, rows = run.Given.of(paths or [], device, inputs), options.Rows()
+    given = run.Given.of(paths or [], device, inputs)
     classifier = run.load(network, weights, rows, given, quiet)
     explainer = Explainer(classifier, method, chosen(classifier.labels, classes or []))
     if len(explainer.classes) > 1 and not CLASS_SPECIFIC[method] and not quiet:
         console.note(f"The map of {method} is the same for every class: --method gradient tells them apart.")
-    page = Gallery(html, titled(paths or ["stdin"], classifier.name), force=force) if html else None
-    max_pixels = decoding.max_pixels or MAX_PIXELS
-    settle_pillow(max_pixels)
-    report = Report(classifier.name, classifier.backend)
-    pending: deque[Input] = deque()
-
-    def wanted(item: Input) -> bool:
-        pending.append(item)
-        return True
-
-    summary = Summary(None, force=False, resume=False)
-    with (
-        run.telling(report, options.Rows(output=output), quiet, verbose, summary),
-        stopping() as stop,
-        folder as drawings,
-        page or nullcontext(),
-    ):
-        again = given.again
-        total = (lambda: count(again())) if again else None
-        with console.progress(given.few is None and not quiet, console.err(), total) as advance:
-            for result in stream(
-                Shown(explainer, page.show) if page else explainer,
-                given.inputs,
-                batch=1,
-                workers=decoding.threads,
-                max_pixels=max_pixels,
-                decode=decoding.decode,
-                meter=report.meter,
-                wanted=wanted,
-                stop=stop,
-            ):
-                item, told, drawing = pending.popleft(), result, None
-                with report.writing():
-                    if isinstance(result, Explanation):
-                        try:
-                            drawing = drawings.save(item, result, max_pixels)
-                        except PictureError as error:
-                            told = Failure(result.path, error.reason, str(error))
-                    if page:
-                        page.add(told, style=style)
-                    tell(told, drawing, form)
-                report.add(told.prediction if isinstance(told, Explanation) else told)
-                advance(report.done)
-        report.interrupted = stop()
-    if report.interrupted:
-        raise typer.Exit(130)
-    if report.failed:
-        raise typer.Exit(3)
+    drawer = Drawer(explainer, drawings, partial(tell, form=form), decoding.max_pixels or MAX_PIXELS)
+    page = Gallery(html, titled(paths or ["stdin"], classifier.name), style=style, force=force) if html else None
+    report = run.answer(
+        drawer, classifier, given, lambda: drawer,
+        network=network, decoding=decoding, rows=rows, quiet=quiet, verbose=verbose, page=page,
+    )  # fmt: skip
+    if report.done > 1 and report.ok and not quiet:
+        console.say(f"Wrote {output}.")
+    run.settle(report)
 
 
 def chosen(labels: Labels, queries: list[str]) -> tuple[int, ...]:
@@ -163,10 +116,11 @@ def chosen(labels: Labels, queries: list[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def tell(result: Explanation | Failure, drawing: Path | None, form: str) -> None:
+def tell(result: Result, drawing: Path | None, form: str) -> None:
     """One picture's lines on stdout."""
     from vitcli.drawings import checked
     from vitcli.escaping import printable
+    from vitcli.explainer import Explanation
     from vitcli.results import Failure
     from vitcli.writers.table import score
     from vitcli.writers.text import ascii_json
@@ -178,5 +132,5 @@ def tell(result: Explanation | Failure, drawing: Path | None, form: str) -> None
         typer.echo(f"{printable(result.path)}: {printable(result.message)}")
         return
     typer.echo(f"{printable(result.path)} -> {printable(str(drawing))}")
-    for reason in result.reasons:
+    for reason in result.reasons if isinstance(result, Explanation) else ():
         typer.echo(f"    {printable(reason.label.label)}  {score(reason.label.score)}; {checked(reason)}")

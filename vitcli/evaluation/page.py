@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -24,6 +23,7 @@ from vitcli.evaluation.measured import Evaluation
 from vitcli.evaluation.metrics import Bin
 from vitcli.evaluation.scores import Judged
 from vitcli.pictures import images
+from vitcli.pictures.thumbnails import SIDE, jpeg
 from vitcli.report import written
 from vitcli.sources import Input, fetched
 from vitcli.writers.base import explained
@@ -31,7 +31,7 @@ from vitcli.writers.base import explained
 if TYPE_CHECKING:
     from PIL import Image
 
-THUMBNAILS, SIDE = 200, 160  # wrong pictures that are shown, and their longest side in pixels
+THUMBNAILS = 200  # wrong pictures that are shown
 MATRIX = 20  # classes of the confusion matrix: those that are confused most
 WORST = 30
 
@@ -107,10 +107,7 @@ def thumbnails(wanted: set[str], inputs: Iterator[Input]) -> dict[str, bytes]:
 def small(picture: Image.Image) -> bytes:
     """RGB picture -> JPEG of at most SIDE pixels, with nothing of its metadata."""
     picture.thumbnail((SIDE, SIDE))
-    picture.info.clear()
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return jpeg(picture)
 
 
 def safe(text: str, most: int = 200) -> str:

@@ -33,11 +33,10 @@ from vitcli.writers.outputs import NEW, beside
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vitcli.explainer import Explanation
     from vitcli.network.backend import Pixels
     from vitcli.pictures.overlay import Map, Style
     from vitcli.pictures.thumbnails import Box
-    from vitcli.results import Prediction
+    from vitcli.results import Result
 
 INLINE = 2000  # pictures in one file: at 6 KB each, 16 MB of base64
 SHOWN = 10  # labels of a picture
@@ -51,8 +50,8 @@ class Gallery:
     Entered, it takes results in order; left without an error it is written, all of it or nothing.
     """
 
-    def __init__(self, path: Path, title: str, *, force: bool = False) -> None:
-        self.path, self.title, self.force = path, title, force
+    def __init__(self, path: Path, title: str, *, style: Style = "heat", force: bool = False) -> None:
+        self.path, self.title, self.style, self.force = path, title, style, force
         self.folder = path.with_name(f"{path.stem}_files")
         self.count = 0
         self.shown: Image.Image | None = None  # the picture of the result that comes next
@@ -91,12 +90,12 @@ class Gallery:
         """The picture whose result comes next, as `thumbnails.small` takes it."""
         self.shown = small(pixels, seen)
 
-    def add(self, result: Prediction | Explanation | Failure, style: Style = "heat") -> None:
+    def add(self, result: Result) -> None:
         """Take one result; the picture that was shown before it stands beside it, and the maps of an explanation."""
         thumbnails = []
         if self.shown is not None and not isinstance(result, Failure):
             maps = [reason.map for reason in getattr(result, "reasons", ())]
-            thumbnails = [jpeg(self.shown), *(jpeg(over(self.shown, found, style)) for found in maps)]
+            thumbnails = [jpeg(self.shown), *(jpeg(over(self.shown, found, self.style)) for found in maps)]
         self.shown = None
         with explained(self.path):
             if self.count == INLINE:
@@ -112,7 +111,7 @@ class Gallery:
             self.rows.write(row.encode() + b"\n")
             self.count += 1
 
-    def row(self, result: Prediction | Explanation | Failure, shown: Any) -> list[Any]:
+    def row(self, result: Result, shown: Any) -> list[Any]:
         """What the page's script reads: path, labels, size, notes, link, thumbnails, error, message."""
         path, link = printable(result.path), address(result.path, self.path.parent)
         if isinstance(result, Failure):

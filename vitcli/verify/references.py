@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from vitcli.checkpoints import Checkpoint, convert, processors
 from vitcli.config import Config
 from vitcli.errors import CheckpointError, MissingExtra
 from vitcli.escaping import first_line, short
+from vitcli.evaluation.against import quiet
 from vitcli.network.backend import Logits
 from vitcli.pictures.preprocess import Preprocess
 
@@ -159,7 +160,7 @@ def _transformers(checkpoint: Checkpoint) -> Reference:
     import torch
     import transformers
 
-    with _silence(transformers):
+    with quiet(transformers):
         model, folder = None, _folder(checkpoint)
         if folder is not None and (folder / "config.json").is_file():
             with contextlib.suppress(Exception):  # a config.json may say anything
@@ -216,7 +217,7 @@ def in_transformers(checkpoint: Checkpoint) -> Any:
     except ImportError as error:
         raise MissingExtra("Measuring beside transformers", "bench") from error
     state = {name: torch.from_numpy(tensor) for name, tensor in convert.hub_tensors(checkpoint).items()}
-    with _silence(transformers):
+    with quiet(transformers):
         return _transformers_network(replace(checkpoint, resized_from=None), state).eval()
 
 
@@ -251,21 +252,6 @@ def _transformers_processor(checkpoint: Checkpoint, transformers: Any) -> Prepar
 
 def _pixels(processor: Any, picture: Image.Image) -> Any:
     return processor(images=picture, return_tensors="pt")["pixel_values"]
-
-
-@contextlib.contextmanager
-def _silence(transformers: Any) -> Iterator[None]:
-    """No progress bars and no advice while transformers loads."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _timm(checkpoint: Checkpoint) -> Reference:
